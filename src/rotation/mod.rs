@@ -1,6 +1,13 @@
 //! The heart (documented below as it grows).
+pub mod evidence;
 pub mod fault;
 pub mod payload;
+pub mod policy;
+pub mod record;
+pub mod schedule;
 pub mod slot;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod token;
+pub mod verify;
