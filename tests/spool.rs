@@ -74,7 +74,7 @@ fn a_symlink_in_the_place_of_a_slot_is_not_followed() {
     let state = tempfile::tempdir().unwrap();
     let spool = Spool::open(state.path()).unwrap();
     let target = state.path().join("target");
-    fs::copy("/dev/null", &target).unwrap();
+    fs::OpenOptions::new().create_new(true).write(true).open(&target).unwrap();
     std::os::unix::fs::symlink(&target, state.path().join("spool/bot")).unwrap();
     assert!(spool.capture("bot", &binding(), &text(), &key("s")).is_err());
     assert_eq!(fs::metadata(&target).unwrap().len(), 0);

@@ -1,0 +1,170 @@
+//! The ledger on a real file system, whole and damaged.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use evertoken::ledger::{Entry, Ledger, Repair, read};
+use evertoken::rotation::token::Fingerprint;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+fn entry(token: &str, event: &str, at: &str) -> Entry {
+    Entry {
+        at: at.parse().unwrap(),
+        provider_at: Some(Timestamp::UNIX_EPOCH),
+        token: token.into(),
+        rotation_id: Some("r1".into()),
+        attempt: Some(2),
+        event: event.into(),
+        fingerprint: Some(Fingerprint::of("t")),
+        fields: [("gate".to_owned(), json!({"window_elapsed": true}))].into_iter().collect(),
+    }
+}
+
+fn november(token: &str) -> Entry {
+    entry(token, "promote.succeeded", "2026-11-25T01:00:00Z")
+}
+
+fn file(state: &Path) -> PathBuf {
+    state.join("ledger/2026-11.jsonl")
+}
+
+fn seqs(state: &Path) -> Vec<u64> {
+    read(state, None, 1000).unwrap().rows.iter().map(|row| row.seq).collect()
+}
+
+fn append_raw(path: &Path, bytes: &[u8]) {
+    fs::OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+#[test]
+fn a_row_is_one_line_with_stable_keys() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, repairs) = Ledger::open(state.path()).unwrap();
+    assert_eq!(repairs, []);
+    ledger.append(&november("bot")).unwrap();
+    let text = fs::read_to_string(file(state.path())).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    let row: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        row,
+        json!({"schema": 1, "seq": 1, "at": "2026-11-25T01:00:00Z", "provider_at": "1970-01-01T00:00:00Z", "token": "bot",
+            "rotation_id": "r1", "attempt": 2, "event": "promote.succeeded", "fingerprint": Fingerprint::of("t").whole(),
+            "fields": {"gate": {"window_elapsed": true}}})
+    );
+    assert_eq!(fs::metadata(file(state.path())).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(state.path().join("ledger")).unwrap().mode() & 0o7777, 0o700);
+}
+
+#[test]
+fn history_gives_the_newest_rows_of_a_token_across_months_and_restarts() {
+    let state = tempfile::tempdir().unwrap();
+    assert_eq!(read(state.path(), None, 5).unwrap().rows, [], "no ledger is an empty one");
+    for (token, at) in
+        [("a", "2026-10-01T00:00:00Z"), ("b", "2026-10-31T23:59:59Z"), ("a", "2026-11-01T00:00:00Z"), ("a", "2026-12-01T00:00:00Z")]
+    {
+        let (ledger, _) = Ledger::open(state.path()).unwrap();
+        ledger.append(&entry(token, "revoke.succeeded", at)).unwrap();
+    }
+    assert_eq!(seqs(state.path()), [1, 2, 3, 4]);
+    let of_a = read(state.path(), Some("a"), 2).unwrap();
+    assert_eq!(of_a.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(read(state.path(), Some("a"), 0).unwrap().rows, []);
+    assert_eq!(fs::read_dir(state.path().join("ledger")).unwrap().count(), 3);
+}
+
+/// A crash leaves any prefix of the last row. Whatever it is, the rows before stay and the next one stands alone.
+#[test]
+fn a_torn_tail_is_moved_aside_and_the_next_row_stands_alone() {
+    let whole = {
+        let state = tempfile::tempdir().unwrap();
+        Ledger::open(state.path()).unwrap().0.append(&november("bot")).unwrap();
+        fs::read(file(state.path())).unwrap()
+    };
+    for cut in (1..whole.len()).step_by(7).chain([whole.len() - 1]) {
+        let state = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(state.path()).unwrap();
+        ledger.append(&november("bot")).unwrap();
+        drop(ledger);
+        append_raw(&file(state.path()), &whole[..cut]);
+        let (ledger, repairs) = Ledger::open(state.path()).unwrap();
+        if cut == whole.len() - 1 {
+            assert_eq!(repairs, [], "a row that only lacks its line end is a row");
+        } else {
+            let kept_as = "2026-11.jsonl.torn-1".to_owned();
+            assert_eq!(repairs, [Repair::Torn { file: "2026-11.jsonl".into(), kept_as: kept_as.clone(), bytes: cut as u64 }]);
+            assert_eq!(fs::read(state.path().join("ledger").join(kept_as)).unwrap(), &whole[..cut]);
+        }
+        ledger.append(&november("bot")).unwrap();
+        let text = fs::read_to_string(file(state.path())).unwrap();
+        assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
+    }
+}
+
+#[test]
+fn damage_inside_is_quarantined_and_still_read() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, _) = Ledger::open(state.path()).unwrap();
+    (1..=3).for_each(|seq| assert_eq!(ledger.append(&november("bot")).unwrap(), seq));
+    drop(ledger);
+    let mut bytes = fs::read(file(state.path())).unwrap();
+    let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    bytes[second..second + 40].fill(0);
+    fs::OpenOptions::new().write(true).open(file(state.path())).unwrap().write_all(&bytes).unwrap();
+
+    let (ledger, repairs) = Ledger::open(state.path()).unwrap();
+    assert!(matches!(&repairs[..], [Repair::Quarantined { kept_as, .. }] if kept_as == "2026-11.jsonl.damaged-1"), "{repairs:?}");
+    assert_eq!(fs::read(state.path().join("ledger/2026-11.jsonl.damaged-1")).unwrap(), bytes, "every byte is kept");
+    assert_eq!(ledger.append(&november("bot")).unwrap(), 4, "numbers go on");
+    let history = read(state.path(), Some("bot"), 10).unwrap();
+    assert_eq!(history.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 3, 4]);
+    assert_eq!(history.notes, ["2026-11.jsonl.damaged-1: 1 line(s) cannot be read"]);
+}
+
+#[test]
+fn a_row_of_a_newer_version_is_no_damage() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, _) = Ledger::open(state.path()).unwrap();
+    ledger.append(&november("bot")).unwrap();
+    drop(ledger);
+    append_raw(&file(state.path()), b"{\"schema\":9,\"seq\":70,\"renamed\":1}\n");
+    let (ledger, repairs) = Ledger::open(state.path()).unwrap();
+    assert_eq!((repairs.len(), ledger.append(&november("bot")).unwrap()), (0, 71));
+}
+
+#[test]
+fn a_file_that_somebody_moved_away_is_begun_again() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, _) = Ledger::open(state.path()).unwrap();
+    ledger.append(&november("bot")).unwrap();
+    fs::rename(file(state.path()), state.path().join("moved")).unwrap();
+    ledger.append(&november("bot")).unwrap();
+    assert_eq!(seqs(state.path()), [2]);
+}
+
+#[test]
+fn a_row_that_is_too_long_is_refused_and_nothing_is_written() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, _) = Ledger::open(state.path()).unwrap();
+    let mut long = november("bot");
+    long.fields.insert("long".into(), Value::String("x".repeat(70_000)));
+    assert!(ledger.append(&long).is_err());
+    ledger.append(&november("bot")).unwrap();
+    assert_eq!(seqs(state.path()), [1]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_in_the_file_stop_the_ledger(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        let state = tempfile::tempdir().unwrap();
+        fs::create_dir(state.path().join("ledger")).unwrap();
+        fs::OpenOptions::new().create_new(true).write(true).open(file(state.path())).unwrap().write_all(&bytes).unwrap();
+        let _history = read(state.path(), None, 10).unwrap();
+        let (ledger, _) = Ledger::open(state.path()).unwrap();
+        let seq = ledger.append(&november("bot")).unwrap();
+        proptest::prop_assert!(seqs(state.path()).contains(&seq));
+    }
+}
