@@ -1,0 +1,13 @@
+//! One list of cases that every store passes: what the trait `SecretStore` promises, and not how a store keeps it.
+//!
+//! A store that is new gets a bed here (how to make entries, how somebody else edits them) and one test that runs the list.
+
+#[cfg(test)]
+#[path = "store_contract/bed.rs"]
+mod bed;
+#[cfg(test)]
+#[path = "store_contract/cases.rs"]
+mod cases;
+#[cfg(test)]
+#[path = "store_contract/file.rs"]
+mod file;
