@@ -13,6 +13,7 @@ mod body;
 pub mod control;
 pub mod fault;
 pub mod journal;
+pub mod secrets_manager;
 pub mod server;
 pub mod service;
 pub mod virtual_clock;
