@@ -42,7 +42,7 @@ pub struct Evidence {
     /// What this process knows of its own latest revoke.
     pub revoke: Option<RevokeTry>,
     /// The latest trouble of each kind of effect, until one of the kind succeeds.
-    pub effects: BTreeMap<&'static str, Trouble>,
+    pub effects: BTreeMap<String, Trouble>,
     /// The acknowledgement gates, in configured order.
     pub gates: Vec<GateEvidence>,
     /// The fleet's revocation breaker, as it stands for this token now.
@@ -125,6 +125,8 @@ pub struct StoreEvidence {
     pub presence: Presence,
     /// What consumers read.
     pub current: Option<(SlotId, Content)>,
+    /// When that was asked for; later than the rest where only this was looked at again.
+    pub current_asked: Boot,
     /// Slots marked as on their way in.
     pub staged: Vec<SlotId>,
     /// Slots marked as on their way out.
@@ -133,7 +135,7 @@ pub struct StoreEvidence {
     pub record: Option<Result<Record, RecordError>>,
     /// The number of the highest record, readable or not.
     pub record_number: u64,
-    /// When this process first saw that record.
+    /// When this process first saw that record, or committed it.
     pub record_seen: Boot,
     /// What else rotates the entry.
     pub foreign_rotation: Option<String>,

@@ -2,8 +2,10 @@
 pub mod evidence;
 pub mod fault;
 pub mod payload;
+pub mod plan;
 pub mod policy;
 pub mod record;
+pub mod revoke_gate;
 pub mod schedule;
 pub mod slot;
 #[cfg(test)]

@@ -133,6 +133,18 @@ pub struct Rotation {
     pub stage: Stage,
     /// Why it began (`due`, `requested`).
     pub why: String,
+    /// How often the staged document was rendered anew because somebody changed another key of a JSON secret.
+    #[serde(default)]
+    pub renderings: u32,
+}
+
+impl Rotation {
+    /// The slot of one attempt, as rendered the `rendering`-th time.
+    #[must_use]
+    pub fn slot(&self, identity: &str, attempt: u32, rendering: u32) -> SlotId {
+        let name = if rendering == 0 { self.id.clone() } else { format!("{}#{rendering}", self.id) };
+        SlotId::staged(identity, &name, attempt)
+    }
 }
 
 /// How far a rotation is.
@@ -220,6 +232,9 @@ pub struct Said {
 pub struct Past {
     /// Its name.
     pub id: String,
+    /// How often its staged document was rendered anew.
+    #[serde(default)]
+    pub renderings: u32,
     /// How many attempts it had.
     pub attempts: u32,
     /// The slot that it replaced or wanted to replace.
@@ -280,7 +295,12 @@ impl Record {
     /// Ends the rotation under way, remembering it.
     pub fn end_rotation(&mut self) -> Option<Rotation> {
         let rotation = self.rotation.take()?;
-        self.past.push(Past { id: rotation.id.clone(), attempts: rotation.attempt, base: rotation.base.slot.clone() });
+        self.past.push(Past {
+            id: rotation.id.clone(),
+            renderings: rotation.renderings,
+            attempts: rotation.attempt,
+            base: rotation.base.slot.clone(),
+        });
         keep_last(&mut self.past, PAST_KEPT);
         Some(rotation)
     }

@@ -1,0 +1,112 @@
+//! Does every place hold the current token, and since when is that proven?
+
+use super::super::evidence::Evidence;
+use super::super::record::{Known, Published, Retiree, RetireeKind, Stage};
+use super::super::schedule::scaled;
+use super::super::time::Boot;
+use super::{CommitKind, Content, Effect, Look, Pending, Reason, Settled, Step, Subject, act, ask, make_current};
+
+/// Brings every sink to the current payload, then commits the proof. What cannot be done now is waited for beside everything else.
+pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
+    let Subject { evidence, store, record, life, .. } = *subject;
+    let mut pending = Vec::new();
+    for sink in &evidence.sinks {
+        match ensure_sink(subject, sink) {
+            Ok(()) => {}
+            Err(step) => match *step {
+                // One sink in trouble does not keep the others waiting.
+                Step::Wait { until, why } => pending.push(Pending { until, why }),
+                Step::Hold { again, why } => pending.push(Pending { until: again, why }),
+                step @ (Step::Look(_) | Step::Do(_)) => return Err(Box::new(step)),
+            },
+        }
+    }
+    let promoted = subject.token != record.current.fingerprint;
+    let victims = record.rotation.as_ref().is_some_and(|rotation| rotation.stage == Stage::Published || rotation.stage == Stage::Revoking)
+        || !record.retirees.is_empty();
+    if !pending.is_empty() || !(promoted || (record.published.is_none() && victims)) {
+        return Ok(pending);
+    }
+    // The window starts with the Date of an answer that was asked for after the last place was read back.
+    let read_back = last_read(evidence).max(store.current_asked);
+    let looked = ask(evidence, life, evidence.looks.get(&subject.token), read_back, Look::Introspect(subject.token))?;
+    if !looked.introspection.valid {
+        return super::current::dead(subject);
+    }
+    let Some(date) = looked.date else {
+        let until = evidence.clock.boot.plus(scaled(jiff::SignedDuration::from_mins(1), life));
+        let why = Reason::attention(
+            "no_provider_date",
+            "the provider's answers carry no Date: the window cannot start",
+            "check what stands between here and Meta",
+        );
+        return super::wait(until, why);
+    };
+    let mut next = subject.next_record();
+    if promoted {
+        make_current(&mut next, Known::from_look(subject.slot.clone(), subject.token, &looked.introspection, date));
+        // A mint that went through ends the count of those that did not.
+        next.backoff = None;
+        let slots = subject.rotation_slots();
+        if let Some(rotation) = next.rotation.as_mut() {
+            rotation.stage = Stage::Published;
+            let used = slots.iter().position(|slot| slot == subject.slot).map_or(0, |place| u32::try_from(place).unwrap_or(0) + 1);
+            let id = rotation.id.clone();
+            next.unaccounted.retain(|row| row.rotation != id || row.attempt != used);
+        }
+    }
+    next.published = Some(Published { fingerprint: subject.token, at: date });
+    let places = evidence.sinks.len() + 1;
+    subject.commit(next, CommitKind::Published, format!("token {} is in all {places} places since {date}", subject.token))
+}
+
+/// When the last sink was read.
+fn last_read(evidence: &Evidence) -> Boot {
+    evidence.sinks.iter().filter_map(|sink| sink.read.seen.as_ref()).map(|seen| seen.asked).max().unwrap_or(Boot::ZERO)
+}
+
+fn ensure_sink(subject: &Subject<'_>, sink: &super::super::evidence::SinkEvidence) -> Settled {
+    let Subject { evidence, store, record, life, .. } = *subject;
+    let held = ask(evidence, life, Some(&sink.read), store.current_asked, Look::Sink(sink.name.clone()))?;
+    if held.as_ref().map(|(_, content)| content.payload()) == Some(subject.content.payload()) {
+        return Ok(());
+    }
+    if !evidence.held.contains(&subject.token) {
+        return Err(Box::new(Step::Look(Look::Current)));
+    }
+    // Whoever reads this place has not had the new token all along: the window has to start anew. That is committed before the
+    // place is written, so that a crash between the two cannot shorten the window.
+    if record.published.is_some() && (record.rotation.is_some() || !record.retirees.is_empty()) {
+        let mut next = subject.next_record();
+        next.published = None;
+        if let Some(rotation) = next.rotation.as_mut().filter(|rotation| rotation.stage == Stage::Revoking) {
+            rotation.stage = Stage::Published;
+        }
+        next.retirees.iter_mut().for_each(|retiree| retiree.revoking = false);
+        return subject.commit(
+            next,
+            CommitKind::Unpublished,
+            format!("sink {} does not hold the current token: it is written again and the window starts anew", sink.name),
+        );
+    }
+    let expected = held.as_ref().map(|(slot, _)| slot.clone());
+    act(evidence, life, Effect::PublishSink { sink: sink.name.clone(), expected, token: subject.token })
+}
+
+/// Makes a retiree of a rotation's other staged tokens: see [`super::rest`].
+pub(super) fn surplus(slot: super::SlotId, token: super::Fingerprint, now: jiff::Timestamp, against: super::SlotId) -> Retiree {
+    Retiree {
+        slot,
+        fingerprint: token,
+        why: RetireeKind::Surplus,
+        since: now,
+        expires: None,
+        staged_against: Some(against),
+        revoking: false,
+    }
+}
+
+/// Whether a slot holds this token.
+pub(super) fn holds(content: Option<&Content>, token: super::Fingerprint) -> bool {
+    content.and_then(Content::token) == Some(token)
+}
