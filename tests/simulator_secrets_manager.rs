@@ -391,6 +391,8 @@ async fn a_deleted_secret_goes_when_its_time_is_over_or_at_once() {
     let old = world.sm.create(NAME, Some("again"), world.now()).unwrap();
     world.client.delete_secret().secret_id(NAME).force_delete_without_recovery(true).send().await.unwrap();
     said(world.read(CURRENT).await, "ResourceNotFoundException", "");
+    world.client.delete_secret().secret_id(NAME).force_delete_without_recovery(true).send().await.unwrap();
+    said(world.client.delete_secret().secret_id(NAME).send().await.map_err(refused), "ResourceNotFoundException", "");
     assert_ne!(world.sm.create(NAME, None, world.now()).unwrap(), old, "a name that comes again has another ARN");
 }
 

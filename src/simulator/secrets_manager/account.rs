@@ -14,7 +14,7 @@ use super::secret::{CURRENT, Secret, SecretValue};
 /// Whose secrets these are.
 const ACCOUNT_ID: &str = "111122223333";
 /// How many past states of a secret a stale read may reach back to.
-const PAST_MAX: usize = 256;
+const PAST_MAX: usize = 64;
 
 pub(super) struct Account {
     pub(super) region: String,

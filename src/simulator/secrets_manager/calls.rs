@@ -184,11 +184,15 @@ impl Account {
         if !(7..=30).contains(&days) {
             return Err(Refusal::parameter("The RecoveryWindowInDays value must be between 7 and 30 days (inclusive)."));
         }
-        let mut secret = Secret::clone(&*self.find(id, now)?);
+        let found = self.find(id, now);
         if force {
+            // "If you forcibly delete an already deleted or nonexistent secret, the operation does not return
+            // ResourceNotFoundException." GUESS(S13): what it returns then.
+            let secret = found.map_or_else(|_missing| Secret::new(id, id.to_owned(), now), |secret| Secret::clone(&secret));
             self.remove(&secret.name, "DeleteSecret", now);
             return Ok(Done::of(&secret, json!({ "DeletionDate": seconds(now) })));
         }
+        let mut secret = Secret::clone(&*found?);
         if secret.deletion.is_some() {
             return Err(Refusal::request("You can't perform this operation on the secret because it was already scheduled for deletion."));
         }

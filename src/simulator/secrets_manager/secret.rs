@@ -65,8 +65,8 @@ pub(super) struct Secret {
     /// When it will be gone, where it is scheduled for deletion.
     pub(super) deletion: Option<Timestamp>,
     pub(super) rotation_enabled: bool,
-    /// By age.
-    pub(super) versions: Vec<Version>,
+    /// By age. Shared between the states of a secret, of which many are kept.
+    pub(super) versions: Vec<Arc<Version>>,
 }
 
 /// A version to be.
@@ -94,11 +94,11 @@ impl Secret {
     }
 
     pub(super) fn version(&self, id: &str) -> Option<&Version> {
-        self.versions.iter().find(|version| version.id == id)
+        self.versions.iter().find(|version| version.id == id).map(Arc::as_ref)
     }
 
     pub(super) fn holder(&self, label: &str) -> Option<&Version> {
-        self.versions.iter().find(|version| version.labels.contains(label))
+        self.versions.iter().find(|version| version.labels.contains(label)).map(Arc::as_ref)
     }
 
     /// `PutSecretValue`: a new version, or, where the id exists with the same content, nothing.
@@ -113,7 +113,7 @@ impl Secret {
         } else {
             self.make_room(knobs, now)?;
             let NewVersion { id, value, .. } = &new;
-            self.versions.push(Version { id: id.clone(), value: value.clone(), labels: BTreeSet::new(), created: now });
+            self.versions.push(Arc::new(Version { id: id.clone(), value: value.clone(), labels: BTreeSet::new(), created: now }));
         }
         self.label_put(&new.id, new.labels.as_deref(), knobs);
         self.settle(knobs, now)
@@ -146,6 +146,7 @@ impl Secret {
     /// What a put without labels does to the version that was current, beyond moving the two labels.
     fn undress(&mut self, displaced: &str, knobs: &Knobs) {
         let Some(version) = self.versions.iter_mut().find(|version| version.id == displaced) else { return };
+        let version = Arc::make_mut(version);
         if knobs.displaced_version_loses_labels {
             version.labels.retain(|label| label == PREVIOUS);
         }
@@ -188,12 +189,11 @@ impl Secret {
     /// A label sits on one version at a time; AWSPREVIOUS goes to the version that AWSCURRENT leaves.
     fn attach(&mut self, label: &str, to: &str) {
         let left = self.holder(label).map(|version| version.id.clone()).filter(|holder| holder != to);
-        for version in &mut self.versions {
-            if version.id == to {
-                version.labels.insert(label.to_owned());
-            } else {
-                version.labels.remove(label);
-            }
+        if let Some(left) = &left {
+            self.detach(label, left);
+        }
+        for version in self.versions.iter_mut().filter(|version| version.id == to) {
+            Arc::make_mut(version).labels.insert(label.to_owned());
         }
         if let (CURRENT, Some(left)) = (label, left) {
             self.attach(PREVIOUS, &left);
@@ -202,7 +202,7 @@ impl Secret {
 
     fn detach(&mut self, label: &str, from: &str) {
         for version in self.versions.iter_mut().filter(|version| version.id == from) {
-            version.labels.remove(label);
+            Arc::make_mut(version).labels.remove(label);
         }
     }
 
@@ -252,4 +252,100 @@ fn not_the_holder(label: &str) -> Refusal {
         "When you move staging label {label}, if you specify RemoveFromVersionId, it must be set to the version that currently has the \
          staging label {label}."
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LABELS: [&str; 6] = [CURRENT, PREVIOUS, PENDING, "a", "b", "c"];
+
+    #[derive(Debug, Clone)]
+    enum Call {
+        Put { id: u8, value: u8, labels: Option<Vec<usize>> },
+        Move { label: usize, to: Option<u8>, from: Option<u8> },
+    }
+
+    fn calls() -> impl Strategy<Value = Vec<Call>> {
+        let put = (0..8_u8, 0..2_u8, prop::option::of(prop::collection::vec(0..LABELS.len(), 1..4)));
+        let moved = (0..LABELS.len(), prop::option::of(0..8_u8), prop::option::of(0..8_u8));
+        let call = prop_oneof![
+            put.prop_map(|(id, value, labels)| Call::Put { id, value, labels }),
+            moved.prop_map(|(label, to, from)| Call::Move { label, to, from }),
+        ];
+        prop::collection::vec(call, 1..60)
+    }
+
+    fn apply(secret: &mut Secret, call: Call, knobs: &Knobs) -> Result<(), Refusal> {
+        let text = |n: u8| n.to_string();
+        match call {
+            Call::Put { id, value, labels } => {
+                let labels = labels.map(|labels| labels.into_iter().map(|at| LABELS[at].to_owned()).collect());
+                secret.put(NewVersion { id: text(id), value: SecretValue::Text(text(value).into()), labels }, knobs, Timestamp::UNIX_EPOCH)
+            }
+            Call::Move { label, to, from } => {
+                let (to, from) = (to.map(text), from.map(text));
+                secret.move_label(LABELS[label], to.as_deref(), from.as_deref(), knobs, Timestamp::UNIX_EPOCH)
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever is called in whatever order: a label sits on one version, something is current from the first version on, and
+        /// what a version holds never changes.
+        #[test]
+        fn labels_are_never_shared_and_current_is_never_lost(calls in calls(), odd: [bool; 4]) {
+            let knobs = Knobs {
+                custom_label_moves_current: odd[0],
+                retried_put_reattaches_labels: odd[1],
+                displaced_version_loses_labels: odd[2],
+                pruning: if odd[3] { Pruning::AtOnce } else { Pruning::Documented },
+                ..Knobs::default()
+            };
+            let mut secret = Secret::new("s", String::new(), Timestamp::UNIX_EPOCH);
+            for call in calls {
+                let before = secret.clone();
+                let mut after = secret.clone();
+                if apply(&mut after, call, &knobs).is_ok() {
+                    secret = after;
+                }
+                for label in LABELS {
+                    let holders = secret.versions.iter().filter(|version| version.labels.contains(label)).count();
+                    prop_assert!(holders <= 1, "{label} sits on {holders}");
+                }
+                prop_assert_eq!(secret.holder(CURRENT).is_some(), !secret.versions.is_empty());
+                for version in &before.versions {
+                    prop_assert!(secret.version(&version.id).is_none_or(|now| now.value == version.value));
+                }
+            }
+        }
+
+        /// A move of AWSCURRENT does exactly this: the two labels change places, nothing else moves.
+        #[test]
+        fn a_promotion_touches_two_labels(calls in calls(), to in 0..8_u8) {
+            let knobs = Knobs::default();
+            let mut secret = Secret::new("s", String::new(), Timestamp::UNIX_EPOCH);
+            for call in calls {
+                let mut after = secret.clone();
+                if apply(&mut after, call, &knobs).is_ok() {
+                    secret = after;
+                }
+            }
+            let to = to.to_string();
+            let Some(from) = secret.holder(CURRENT).map(|held| held.id.clone()).filter(|from| *from != to) else { return Ok(()) };
+            let others = |secret: &Secret| -> Vec<_> {
+                let held = |label: &&str| secret.holder(label).map(|version| version.id.clone());
+                LABELS.iter().filter(|label| ![CURRENT, PREVIOUS].contains(*label)).map(held).collect()
+            };
+            let before = others(&secret);
+            let moved = secret.move_label(CURRENT, Some(&to), Some(&from), &knobs, Timestamp::UNIX_EPOCH);
+            prop_assert_eq!(moved.is_ok(), secret.version(&to).is_some());
+            if moved.is_ok() {
+                prop_assert_eq!(secret.holder(CURRENT).map(|held| held.id.as_str()), Some(to.as_str()));
+                prop_assert_eq!(secret.holder(PREVIOUS).map(|held| held.id.as_str()), Some(from.as_str()));
+                prop_assert_eq!(others(&secret), before);
+            }
+        }
+    }
 }
