@@ -1,4 +1,5 @@
 //! The ledger on a real file system, whole and damaged.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
 use std::io::Write;

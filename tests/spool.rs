@@ -1,4 +1,5 @@
 //! The sealed spool on a real file system.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
