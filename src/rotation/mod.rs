@@ -1,6 +1,9 @@
 //! The heart (documented below as it grows).
+pub mod breaker;
+pub mod command;
 pub mod evidence;
 pub mod fault;
+pub mod health;
 pub mod payload;
 pub mod plan;
 pub mod policy;

@@ -363,6 +363,7 @@ mod tests {
             attempt: 2,
             stage: Stage::Between,
             why: "due".into(),
+            renderings: 0,
         });
         let bytes = record.encode().unwrap();
         assert_eq!(Record::decode(record.number, &bytes).unwrap(), record);
@@ -391,6 +392,7 @@ mod tests {
                 attempt: 1,
                 stage: Stage::Intent,
                 why: String::new(),
+                renderings: 0,
             });
             record.end_rotation();
         }

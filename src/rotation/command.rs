@@ -1,0 +1,140 @@
+//! What a person may tell a token: changes of the record, decided here, committed like everything else.
+
+use super::evidence::Evidence;
+use super::policy::Policy;
+use super::record::{Record, Said};
+use super::token::Expiry;
+
+/// A person's command to one token.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Rotate now.
+    Rotate,
+    /// No refresh and no revoke until released.
+    Hold {
+        /// Why, for whoever reads it later.
+        why: String,
+    },
+    /// Ends hold and freeze.
+    Release,
+    /// Close the rows about lost tokens: all tokens of the user were revoked at this time (then adopted anew).
+    RevokedAll {
+        /// When.
+        at: jiff::Timestamp,
+    },
+}
+
+/// What a command comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// This record has to be committed.
+    Commit(Box<Record>, String),
+    /// It is so already.
+    Already(String),
+    /// Not possible, and why.
+    Refused(String),
+}
+
+/// Decides a command.
+#[must_use]
+pub fn decide(evidence: &Evidence, policy: &Policy, command: &Command) -> Answer {
+    let Some(record) = evidence.record() else {
+        return Answer::Refused(format!("{} is not adopted: `evertoken adopt {}` first", policy.token, policy.token));
+    };
+    let now = evidence.clock.provider_now();
+    let mut next = record.next(&evidence.writer);
+    match command {
+        Command::Rotate => {
+            if let Some(said) = record.hold.as_ref().or(record.frozen.as_ref()) {
+                return Answer::Refused(format!("held since {}: {}; `evertoken release {}` first", said.at, said.why, policy.token));
+            }
+            if record.current.expires == Expiry::Never {
+                return Answer::Refused(
+                    "the token never expires: refreshing it would put an end to it; it is watched, not rotated".to_owned(),
+                );
+            }
+            if let Some(rotation) = &record.rotation {
+                return Answer::Already(format!("rotation {} is under way", rotation.id));
+            }
+            if record.request.is_some() {
+                return Answer::Already("a rotation is requested already".to_owned());
+            }
+            next.request = Some(Said { at: now, why: "requested by a person".to_owned() });
+            // Whoever asks now does not want to wait for what failed before.
+            next.backoff = None;
+            Answer::Commit(Box::new(next), "rotation requested".to_owned())
+        }
+        Command::Hold { why } => {
+            if record.hold.is_some() {
+                return Answer::Already("held already".to_owned());
+            }
+            next.hold = Some(Said { at: now, why: why.clone() });
+            Answer::Commit(Box::new(next), format!("held: {why}"))
+        }
+        Command::Release => {
+            if record.hold.is_none() && record.frozen.is_none() {
+                return Answer::Already("nothing holds it; it is looked at afresh".to_owned());
+            }
+            next.hold = None;
+            next.frozen = None;
+            next.foreign_edits.clear();
+            Answer::Commit(Box::new(next), "released".to_owned())
+        }
+        Command::RevokedAll { at } => {
+            next.unaccounted.retain(|row| row.since > *at);
+            let closed = record.unaccounted.len() - next.unaccounted.len();
+            if closed == 0 {
+                return Answer::Already("no lost token is on the books from before that time".to_owned());
+            }
+            Answer::Commit(Box::new(next), format!("{closed} lost token(s) closed: all tokens of the user were revoked at {at}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotation::evidence::StoreEvidence;
+    use crate::rotation::testing::{NOW, policy, record};
+    use crate::rotation::time::{Boot, Clock};
+
+    fn evidence(record: Option<Record>) -> Evidence {
+        let clock = Clock { wall: NOW, boot: Boot::ZERO, provider: None };
+        let mut evidence = Evidence::new(clock, "me".into(), &[], Vec::new());
+        evidence.store.answered(StoreEvidence { record: record.map(Ok), ..StoreEvidence::default() }, Boot::ZERO);
+        evidence
+    }
+
+    #[test]
+    fn a_hold_is_set_once_and_keeps_a_rotation_from_being_asked_for() {
+        let Answer::Commit(held, _) = decide(&evidence(Some(record())), &policy(), &Command::Hold { why: "audit".into() }) else {
+            panic!()
+        };
+        assert_eq!((held.number, held.writer.as_str()), (8, "me"));
+        let evidence = evidence(Some(*held));
+        assert!(matches!(decide(&evidence, &policy(), &Command::Hold { why: String::new() }), Answer::Already(_)));
+        assert!(matches!(decide(&evidence, &policy(), &Command::Rotate), Answer::Refused(_)));
+        assert!(matches!(decide(&evidence, &policy(), &Command::Release), Answer::Commit(..)));
+    }
+
+    #[test]
+    fn a_rotation_is_asked_for_once_and_never_for_a_permanent_token() {
+        let Answer::Commit(asked, _) = decide(&evidence(Some(record())), &policy(), &Command::Rotate) else { panic!() };
+        assert!(matches!(decide(&evidence(Some(*asked)), &policy(), &Command::Rotate), Answer::Already(_)));
+        let mut permanent = record();
+        permanent.current.expires = Expiry::Never;
+        assert!(matches!(decide(&evidence(Some(permanent)), &policy(), &Command::Rotate), Answer::Refused(_)));
+        assert!(matches!(decide(&evidence(None), &policy(), &Command::Rotate), Answer::Refused(_)));
+    }
+
+    #[test]
+    fn only_rows_from_before_the_great_revoke_are_closed() {
+        let mut record = record();
+        for (attempt, since) in [(1, NOW), (2, crate::rotation::time::later(NOW, jiff::SignedDuration::from_hours(1)))] {
+            record.unaccounted.push(crate::rotation::record::Unaccounted { rotation: "r".into(), attempt, since, bound: since });
+        }
+        let Answer::Commit(closed, _) = decide(&evidence(Some(record)), &policy(), &Command::RevokedAll { at: NOW }) else { panic!() };
+        assert_eq!(closed.unaccounted.len(), 1);
+    }
+}
