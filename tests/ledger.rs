@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use evertoken::ledger::{Entry, Ledger, Repair, read};
 use evertoken::rotation::token::Fingerprint;
@@ -154,6 +155,30 @@ fn a_row_that_is_too_long_is_refused_and_nothing_is_written() {
     assert!(ledger.append(&long).is_err());
     ledger.append(&november("bot")).unwrap();
     assert_eq!(seqs(state.path()), [1]);
+}
+
+/// Where the test may mount, a tmpfs that fills up cuts rows in the middle; elsewhere the first part alone counts.
+#[test]
+fn rows_before_and_after_a_full_disk_are_whole() {
+    let state = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24k,mode=0700", "none"]).arg(state.path()).output();
+    let mounted = mounted.is_ok_and(|output| output.status.success());
+    let outcome = std::panic::catch_unwind(|| fill_up(state.path(), mounted));
+    assert!(!mounted || Command::new("umount").arg("-l").arg(state.path()).status().unwrap().success());
+    outcome.unwrap();
+}
+
+fn fill_up(state: &Path, small: bool) {
+    let (ledger, _) = Ledger::open(state).unwrap();
+    let written: Vec<u64> = (0..200).map_while(|_| ledger.append(&november("bot")).ok()).collect();
+    assert_eq!(written.len() < 200, small, "{} rows fit", written.len());
+    assert_eq!(seqs(state), written);
+    assert_eq!(ledger.append(&november("bot")).is_err(), small);
+    if small {
+        fs::OpenOptions::new().write(true).open(file(state)).unwrap().set_len(0).unwrap();
+        let seq = ledger.append(&november("bot")).unwrap();
+        assert_eq!(seqs(state), [seq]);
+    }
 }
 
 proptest::proptest! {

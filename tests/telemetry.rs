@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
 use std::os::fd::OwnedFd;
 use std::panic;
+use std::path::Path;
+use std::process::Command;
 
 use evertoken::clock;
-use evertoken::telemetry::{Guard, LogFormat, LogSettings, TelemetryError, install_panic_hook, to_file};
+use evertoken::telemetry::{Guard, LogFormat, LogSettings, TelemetryError, init, install_panic_hook, to_file};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
@@ -197,4 +199,28 @@ fn a_line_is_bounded_and_still_whole() {
     });
     assert!(text.len() < 40_000, "{}", text.len());
     assert_eq!(json_lines(&text)[0]["last"], 1);
+}
+
+/// The whole of `init` needs a process of its own: this very binary again, with the ignored test below.
+#[test]
+fn init_logs_to_standard_error_and_takes_over_panics() {
+    let itself = std::env::current_exe().unwrap();
+    let child = Command::new(itself).args(["--exact", "in_a_process_of_its_own", "--ignored", "--nocapture"]).output().unwrap();
+    let text = String::from_utf8(child.stderr).unwrap();
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let events: Vec<_> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
+    let expected: &[&str] = if Path::new("/run/systemd/journal/socket").exists() { &[] } else { &["log.fallback", "test.line", "panic"] };
+    assert_eq!(events, expected, "{text}");
+    assert!(!text.contains("secret-text"), "{text}");
+}
+
+#[test]
+#[ignore = "run by the test above, in a process of its own"]
+fn in_a_process_of_its_own() {
+    let settings = settings(LogFormat::Journald, None);
+    let guard = init(&settings).unwrap();
+    assert!(matches!(init(&settings), Err(TelemetryError::Twice)));
+    info!(target: "evertoken", event = "test.line");
+    std::thread::spawn(|| panic!("secret-text")).join().unwrap_err();
+    drop(guard);
 }

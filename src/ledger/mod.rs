@@ -273,4 +273,22 @@ mod tests {
             assert_eq!(read(state.path(), None, 10).unwrap().rows.len(), 1);
         }
     }
+    /// A file that takes neither the row nor the cut is given up, and repaired when it is opened for the next row.
+    #[test]
+    fn part_of_a_row_that_could_not_be_cut_off_is_moved_aside() {
+        let state = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(state.path()).unwrap();
+        ledger.append(&entry()).unwrap();
+        let path = ledger.dir.join("1970-01.jsonl");
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"schema\":1,\"se").unwrap();
+        let read_only = OpenFile { name: "1970-01.jsonl".into(), file: File::open(&path).unwrap(), length: 0 };
+        let mut held = ledger.state.lock().unwrap();
+        held.open = None;
+        assert!(ledger.append_to(&mut held, read_only, b"{}\n").is_err());
+        drop(held);
+        ledger.append(&entry()).unwrap();
+        let history = read(state.path(), None, 10).unwrap();
+        assert_eq!(history.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(history.notes, ["1970-01.jsonl.torn-1: 1 line(s) cannot be read"]);
+    }
 }

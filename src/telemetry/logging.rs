@@ -91,14 +91,14 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for EventLayer {
     }
 
     fn on_record(&self, id: &Id, values: &Values<'_>, context: Context<'_, S>) {
+        let mut late = Vec::new();
+        // Collected before the lock: a `Debug` that panics in here would otherwise meet it again in the panic hook.
+        values.record(&mut Collect { counts: self.writer.counts(), put: |key, value| late.push((key, value)) });
         if let Some(span) = context.span(id)
             && let Some(SpanFields(fields)) = span.extensions_mut().get_mut()
         {
-            let put = |key, value| {
-                fields.retain(|(known, _)| *known != key);
-                fields.push((key, value));
-            };
-            values.record(&mut Collect { counts: self.writer.counts(), put });
+            fields.retain(|(known, _)| late.iter().all(|(key, _)| key != known));
+            fields.append(&mut late);
         }
     }
 

@@ -12,6 +12,9 @@ pub const MASK: &str = "[redacted]";
 const TOKEN_START: &str = "EAA";
 /// Shorter words of base 62 that begin like a token are no tokens.
 const TOKEN_CHARS_MIN: usize = 40;
+/// Shorter pairs around a bar are no app tokens.
+const APP_ID_DIGITS_MIN: usize = 6;
+const APP_SECRET_CHARS_MIN: usize = 16;
 /// Parameters of Graph calls and names of fields whose values are secrets.
 const SECRET_NAMES: [&str; 8] =
     ["access_token", "client_secret", "appsecret_proof", "app_secret", "fb_exchange_token", "input_token", "revoke_token", "authorization"];
@@ -57,6 +60,9 @@ fn secret_at(text: &str) -> Option<(usize, usize)> {
         let length = span(text, |byte| byte.is_ascii_alphanumeric());
         return (length >= TOKEN_CHARS_MIN).then_some((0, length));
     }
+    if let Some(found) = app_token_at(text) {
+        return Some(found);
+    }
     let name = SECRET_NAMES.iter().find(|name| starts_with(text, name))?;
     let after = text.get(name.len()..)?;
     let sign = value_sign(after)?;
@@ -69,6 +75,15 @@ fn secret_at(text: &str) -> Option<(usize, usize)> {
     }
     let length = span(value, |byte| !byte.is_ascii_whitespace() && !b"&\"'\\,;)}]><".contains(&byte));
     (length > 0).then_some((name.len().saturating_add(sign).saturating_add(scheme), length))
+}
+
+/// An app token is the app's id, a bar and the app's secret: the id stays.
+fn app_token_at(text: &str) -> Option<(usize, usize)> {
+    let digits = span(text, |byte| byte.is_ascii_digit());
+    let after = text.get(digits..).filter(|_| digits >= APP_ID_DIGITS_MIN)?;
+    let bar = ["|", "%7C", "%7c"].iter().find(|bar| after.starts_with(**bar))?.len();
+    let secret = span(after.get(bar..)?, |byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    (secret >= APP_SECRET_CHARS_MIN).then_some((digits.saturating_add(bar), secret))
 }
 
 /// The length of what stands between a name and its value: `=`, `%3D`, or a colon with quotes, as in JSON inside JSON.
@@ -110,6 +125,8 @@ mod tests {
                 "client_secret=s appsecret_proof=p&input_token=t".into(),
                 "client_secret=[redacted] appsecret_proof=[redacted]&input_token=[redacted]",
             ),
+            ("app token 1234567890|0123456789abcdef0123456789abcdef.".into(), "app token 1234567890|[redacted]."),
+            ("1234567890%7C0123456789abcdef-x".into(), "1234567890%7C[redacted]"),
             ("access_token%3Dabc".into(), "access_token%3D[redacted]"),
             (r#"{"access_token":"abc","a":1}"#.into(), r#"{"access_token":"[redacted]","a":1}"#),
             (r#"{\"access_token\": \"abc\"}"#.into(), r#"{\"access_token\": \"[redacted]\"}"#),
@@ -125,7 +142,15 @@ mod tests {
 
     #[test]
     fn what_people_need_is_not_masked() {
-        for text in ["token=whatsapp-bot rotation_id=0193", "EAATEST", "the access_token is missing", "", "\u{e9}access_token", "EAA"] {
+        for text in [
+            "token=whatsapp-bot rotation_id=0193",
+            "EAATEST",
+            "12|34 1234567|short 2026-11-25",
+            "the access_token is missing",
+            "",
+            "\u{e9}access_token",
+            "EAA",
+        ] {
             assert_eq!(redact(text), (Cow::Borrowed(text), 0));
         }
         assert_eq!(redact_field("access_token", "x"), (Cow::Borrowed(MASK), 1));
