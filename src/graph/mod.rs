@@ -9,10 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 use crate::rotation::fault::Fault;
 use crate::rotation::token::{Introspection, Token};
 
+mod app_token;
 pub mod client;
 pub mod error;
-pub mod introspection;
+mod introspection;
+mod lenient;
 pub mod proof;
+mod redaction;
+mod transport;
+mod url;
 pub mod usage;
 
 /// An answer of the provider, or the reason why there is none.
