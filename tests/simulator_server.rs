@@ -123,8 +123,10 @@ async fn a_client_that_goes_away_while_held_is_journalled_and_nothing_is_perform
 #[tokio::test]
 async fn replies_instead_of_the_effect_and_after_it() {
     let (_running, simulator, service, addr) = counter().await;
-    simulator.add_rule(Rule::once("me", Fault::reply(503, &json!({ "error": 1 }))));
-    let answer = get(addr, "/me").await;
+    simulator.add_rule(Rule::once("me", Fault::reply(503, &json!({ "error": 1 }))).when("who", "a b"));
+    assert_eq!(get(addr, "/other").await.status, 200);
+    service.effects.store(0, Ordering::SeqCst);
+    let answer = get(addr, "/me?who=a+b").await;
     assert_eq!((answer.status, answer.header("x-dressed"), service.effects.load(Ordering::SeqCst)), (503, Some("yes"), 0));
     let rule = json!({ "call": "me", "fault": { "kind": "reply", "at": "answered", "status": 200, "body_bytes": [255, 0] } });
     assert_eq!(post(addr, "/_control/rules", &rule).await.json()["ids"], json!([2]));

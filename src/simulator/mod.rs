@@ -12,6 +12,7 @@
 mod body;
 pub mod control;
 pub mod fault;
+pub mod graph;
 pub mod journal;
 pub mod secrets_manager;
 pub mod server;

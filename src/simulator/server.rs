@@ -223,6 +223,7 @@ impl Call {
             faults: struck.iter().map(|(rule, fault)| AppliedFault { rule: *rule, kind: fault.kind() }).collect(),
             notes: Map::new(),
         });
+        shared.service.received(&request, shared.clock.now());
         shared.changed();
         let guard = CallGuard { shared: Arc::clone(&shared), seq, outcome: Outcome::ClientGone };
         Self { shared, request, name, faults: struck.into_iter().map(|(_, fault)| fault).collect(), guard }

@@ -17,6 +17,9 @@ pub trait Service: Send + Sync + 'static {
         request.query(name).map(str::to_owned)
     }
 
+    /// Told of every call as it comes, before any fault: what a service judges of its clients.
+    fn received(&self, _request: &Request, _now: Timestamp) {}
+
     /// The effect and the answer, at once.
     fn answer(&self, request: &Request, now: Timestamp) -> Response;
 

@@ -1,5 +1,5 @@
 //! An HTTP client so plain that it shows what was on the wire: no redirects, no retries, no pool, cut bodies as they came.
-#![expect(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each test binary uses its part; a test may fail")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
 use std::net::SocketAddr;
 
@@ -58,9 +58,4 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Some(Answer { status, headers, body: bytes[end + 4..].to_vec() })
-}
-
-/// Percent-encoded for a query.
-pub(crate) fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
