@@ -6,6 +6,9 @@
 #[path = "store_contract/aws.rs"]
 mod aws;
 #[cfg(test)]
+#[path = "store_contract/aws_faults.rs"]
+mod aws_faults;
+#[cfg(test)]
 #[path = "store_contract/bed.rs"]
 mod bed;
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! | payload on its way out | as it was | `evertoken-retiring-<last 8 of the id>` |
 //! | publication to a sink | UUIDv5 of ARN, what it replaces, and content | `evertoken-staged-…` until it is current |
 //! | first payload of an empty secret | UUIDv5 of ARN and content | `evertoken-staged-…` until it is current |
-//! | proof before the first record | UUIDv5 of ARN and current version | `evertoken-probe` |
+//! | proof before the first record | drawn | `evertoken-probe`, until the answer is known |
 //!
 //! AWS gives AWSCURRENT to a put that names no label, and to the first version of a secret whatever it names. So every put names
 //! exactly one label of ours, and nothing is put beside a token that is not there; `install` uses the second rule, which makes it
@@ -460,7 +460,7 @@ impl SecretStore for AwsStore {
             return Ok(Written::Conflict);
         }
         let Some(current) = self.calls.get_stage(entry, CURRENT).await? else { return Ok(Written::Conflict) };
-        let probe = probe_id(&current.arn, current.id.as_str());
+        let probe = probe_id();
         if self.put(entry, &current.arn, &probe, PROBE, &current.payload).await? == Written::Conflict {
             return Ok(Written::Conflict);
         }

@@ -1,6 +1,7 @@
-//! The list against AwsStore: over moto, which is somebody else's idea of Secrets Manager.
+//! The list against AwsStore: over our own simulator in each of its variants, and over moto, which is somebody else's idea of
+//! Secrets Manager.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_smithy_http_client::Builder;
+use evertoken::simulator::secrets_manager::{Knobs, Pruning, SecretsManager};
+use evertoken::simulator::server::{Running, start};
+use evertoken::simulator::virtual_clock::VirtualClock;
 use evertoken::store::SecretStore;
 use evertoken::store::aws::{AwsHttp, AwsSettings, AwsStore, FixedKey};
 use secrecy::SecretString;
@@ -21,13 +25,13 @@ use crate::bed::{Bed, run};
 /// Secrets Manager at an address.
 pub(crate) struct AwsBed {
     endpoint: String,
-    http: AwsHttp,
+    pub(crate) http: AwsHttp,
     person: Client,
-    store: Arc<AwsStore>,
+    pub(crate) store: Arc<AwsStore>,
     secrets: AtomicU32,
 }
 
-fn settings(endpoint: &str) -> AwsSettings {
+pub(crate) fn settings(endpoint: &str) -> AwsSettings {
     let key = FixedKey { id: "AKIAEMULATOR".to_owned(), secret: SecretString::from("secret") };
     AwsSettings {
         region: Some("eu-west-1".to_owned()),
@@ -94,6 +98,40 @@ impl Bed for AwsBed {
         let answer = self.person.get_secret_value().secret_id(entry).version_stage("AWSCURRENT").send().await.ok()?;
         answer.secret_string().map(str::to_owned)
     }
+}
+
+/// Our own simulator with a bed over it.
+pub(crate) struct Simulated {
+    pub(crate) running: Running,
+    pub(crate) sm: Arc<SecretsManager>,
+    pub(crate) bed: Arc<AwsBed>,
+}
+
+/// Starts a simulator. The list makes more writes a second than AWS lets an account make, so that quota is lifted.
+pub(crate) async fn simulated(turn: fn(&mut Knobs)) -> Simulated {
+    let sm = Arc::new(SecretsManager::new("eu-west-1"));
+    sm.turn(|knobs| {
+        knobs.writes_per_second = None;
+        turn(knobs);
+    });
+    let running = start(sm.clone(), Arc::new(VirtualClock::new()), (Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let bed = Arc::new(AwsBed::new(running.url()));
+    Simulated { running, sm, bed }
+}
+
+#[tokio::test]
+async fn aws_store_keeps_the_contract() {
+    run(simulated(|_knobs| {}).await.bed, &[]).await;
+}
+
+#[tokio::test]
+async fn aws_store_keeps_the_contract_where_a_repeated_put_attaches_its_label_again() {
+    run(simulated(|knobs| knobs.retried_put_reattaches_labels = true).await.bed, &[]).await;
+}
+
+#[tokio::test]
+async fn aws_store_keeps_the_contract_where_unlabelled_versions_vanish_at_once() {
+    run(simulated(|knobs| knobs.pruning = Pruning::AtOnce).await.bed, &[]).await;
 }
 
 /// A moto server of this test's own.
