@@ -3,6 +3,12 @@
 //! A store that is new gets a bed here (how to make entries, how somebody else edits them) and one test that runs the list.
 
 #[cfg(test)]
+#[path = "store_contract/aws.rs"]
+mod aws;
+#[cfg(test)]
+#[path = "store_contract/aws_faults.rs"]
+mod aws_faults;
+#[cfg(test)]
 #[path = "store_contract/bed.rs"]
 mod bed;
 #[cfg(test)]

@@ -1,1 +1,523 @@
-//! Placeholder.
+//! Tokens in AWS Secrets Manager.
+//!
+//! A secret's versions are immutable and named by whoever writes them; labels (staging labels) move between versions, and
+//! UpdateSecretVersionStage with `RemoveFromVersionId` moves one only if it is where it was said to be. Everything here is built
+//! on these two facts:
+//!
+//! | what | version id | label |
+//! |---|---|---|
+//! | staged payload | the slot's name | `evertoken-staged-<last 8 of the id>` |
+//! | record n | UUIDv5 of ARN and n | `evertoken-state-<n>`, dropped from n-1 after n is committed |
+//! | payload on its way out | as it was | `evertoken-retiring-<last 8 of the id>` |
+//! | publication to a sink | UUIDv5 of ARN, what it replaces, and content | `evertoken-staged-…` until it is current |
+//! | first payload of an empty secret | UUIDv5 of ARN and content | `evertoken-staged-…` until it is current |
+//! | proof before the first record | drawn | `evertoken-probe`, until the answer is known |
+//!
+//! AWS gives AWSCURRENT to a put that names no label, and to the first version of a secret whatever it names. So every put names
+//! exactly one label of ours, and nothing is put beside a token that is not there; `install` uses the second rule, which makes it
+//! safe against a writer who is first. Reads name their label or version. AWSPENDING is native rotation's: where it is, or where
+//! rotation is enabled, a look says so and the secret is not managed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+pub use self::client::AwsHttp;
+use self::client::{Calls, Version};
+use self::fault::{Failed, Refusal};
+use self::labels::{CURRENT, Description, PROBE, install_id, is_version_id, mark_label, probe_id, record_id, sink_id, state_label};
+use super::{Finding, Held, Looked, Mark, Presence, RecordBytes, SecretStore, Written};
+use crate::rotation::fault::{Certainty, Fault, FaultClass};
+use crate::rotation::payload::Payload;
+use crate::rotation::slot::SlotId;
+use crate::rotation::token::Fingerprint;
+
+mod client;
+mod examine;
+mod fault;
+mod labels;
+
+/// AWS's limit on a secret's value, in bytes.
+const PAYLOAD_BYTES_MAX: usize = 65_536;
+
+/// Longest record that is kept between looks, in bytes, so that an entry costs under a kilobyte. A longer one is read each time.
+const CACHED_RECORD_BYTES_MAX: usize = 512;
+
+/// Entries that are remembered. Beyond them everything is forgotten, which costs one DescribeSecret an entry and nothing else.
+const CACHED_ENTRIES_MAX: usize = 100_000;
+
+/// Called after each call with the action's name and `ok` or the fault's class.
+pub type Observer = Arc<dyn Fn(&'static str, &'static str) + Send + Sync>;
+
+/// Where a store's secrets are and as whom they are used. What is not given comes from AWS's default chain (environment, profile,
+/// web identity, container, instance).
+#[derive(Debug, Clone, Default)]
+pub struct AwsSettings {
+    /// The region, such as `eu-west-1`.
+    pub region: Option<String>,
+    /// A role to assume, for secrets that lie in another account.
+    pub role_arn: Option<String>,
+    /// The external id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// A profile of the shared configuration files.
+    pub profile: Option<String>,
+    /// Another address of Secrets Manager: an interface endpoint, or an emulator.
+    pub endpoint_url: Option<String>,
+    /// A key in place of the chain's, for rehearsals against an emulator, which takes any.
+    pub fixed_key: Option<FixedKey>,
+}
+
+/// An access key that is given and not looked for.
+#[derive(Debug, Clone)]
+pub struct FixedKey {
+    /// Its id.
+    pub id: String,
+    /// Its secret.
+    pub secret: SecretString,
+}
+
+/// Why the HTTP client for AWS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsStoreError {
+    /// No usable certificate in the file of own authorities.
+    #[error("the file of own certificate authorities holds no usable certificate in PEM form")]
+    Certificate,
+    /// The proxy's URL is none. It may hold a password, so it is not repeated.
+    #[error("the proxy for AWS is not given by a URL such as http://proxy.internal:3128")]
+    Proxy,
+    /// The TLS configuration was refused.
+    #[error("TLS towards AWS cannot be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Secrets Manager of one account and region as a store. An entry is a secret's name or full ARN.
+pub struct AwsStore {
+    calls: Calls,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What is remembered of an entry that holds a token. All of it is immutable or only saves calls: ids are derived from the ARN,
+/// a secret once filled stays filled under that ARN, and labels of old records are dropped at the next chance.
+#[derive(Debug, Clone)]
+struct Known {
+    arn: String,
+    /// Records under a label, by number, with their version.
+    records: Vec<(u64, String)>,
+    /// A record read or written before, with its version.
+    record: Option<(String, RecordBytes)>,
+}
+
+impl AwsStore {
+    /// A store. No call is made and no credential looked for before the first use.
+    #[must_use]
+    pub fn new(settings: AwsSettings, http: &AwsHttp) -> Self {
+        Self { calls: Calls::new(settings, http.clone()), known: Mutex::new(HashMap::new()) }
+    }
+
+    /// The same store, with every call reported to `observer`.
+    #[must_use]
+    pub fn observed(mut self, observer: Observer) -> Self {
+        self.calls.observe(observer);
+        self
+    }
+
+    fn recall(&self, entry: &str) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(entry).cloned()
+    }
+
+    fn remember(&self, entry: &str, known: Known) {
+        let mut entries = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= CACHED_ENTRIES_MAX && !entries.contains_key(entry) {
+            entries.clear();
+        }
+        entries.insert(entry.to_owned(), known);
+    }
+
+    fn forget(&self, entry: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(entry);
+    }
+
+    /// A secret that is there and not being deleted, seen just now.
+    async fn described(&self, entry: &str) -> Result<Description, Fault> {
+        let described = self.calls.describe(entry).await?.ok_or_else(|| absent(entry))?;
+        if described.deleting { Err(deleting(entry)) } else { Ok(described) }
+    }
+
+    /// What is known of a secret that holds a token. Nothing may be put into one that holds none: it would become current.
+    async fn filled(&self, entry: &str) -> Result<Known, Fault> {
+        if let Some(known) = self.recall(entry) {
+            return Ok(known);
+        }
+        let described = self.described(entry).await?;
+        if described.holder(CURRENT).is_none() {
+            return Err(unfilled(entry));
+        }
+        let known = Known { records: described.records(), arn: described.arn, record: None };
+        self.remember(entry, known.clone());
+        Ok(known)
+    }
+
+    /// The ARN, for changes that AWS itself refuses on a secret without a token.
+    async fn arn(&self, entry: &str) -> Result<String, Fault> {
+        match self.recall(entry) {
+            Some(known) => Ok(known.arn),
+            None => Ok(self.described(entry).await?.arn),
+        }
+    }
+
+    /// Puts a payload under a label of ours; `Conflict` where the id holds other bytes.
+    async fn put(&self, entry: &str, arn: &str, id: &SlotId, label: &str, payload: &Payload) -> Result<Written, Fault> {
+        match self.calls.put(arn, id, label, payload).await {
+            Ok(()) => Ok(Written::Done),
+            Err(Failed { refusal: Refusal::Exists, .. }) => Ok(Written::Conflict),
+            Err(failed) => Err(self.gone(entry, failed)),
+        }
+    }
+
+    /// A refusal because the secret is not there under the remembered ARN makes us ask again next time.
+    fn gone(&self, entry: &str, failed: Failed) -> Fault {
+        if failed.fault.class == FaultClass::Missing {
+            self.forget(entry);
+        }
+        failed.fault
+    }
+
+    /// Takes a label off a version where leaving it would do no harm.
+    async fn drop_label(&self, arn: &str, label: &str, version: &SlotId) -> bool {
+        match self.calls.move_label(arn, label, Some(version.as_str()), None).await {
+            Ok(()) | Err(Failed { refusal: Refusal::InvalidParameter | Refusal::NotFound, .. }) => true,
+            Err(Failed { refusal: Refusal::Exists | Refusal::Other, .. }) => false,
+        }
+    }
+
+    /// The record under the highest number, from memory where that very version was read before.
+    async fn latest_record(&self, entry: &str, described: &Description) -> Result<Option<(String, RecordBytes)>, Fault> {
+        let Some((number, version)) = described.records().pop() else { return Ok(None) };
+        let remembered = self.recall(entry).filter(|known| known.arn == described.arn).and_then(|known| known.record);
+        if let Some(record) = remembered.filter(|(at, record)| *at == version && record.number == number) {
+            return Ok(Some(record));
+        }
+        let Some(read) = self.calls.get_version(&described.arn, &version).await? else {
+            let what = format!("record {number} of {entry:?} is labelled but its version {version} cannot be read yet");
+            return Err(Fault::new(Certainty::NotDone, FaultClass::Transient, what));
+        };
+        Ok(Some((version, RecordBytes { number, bytes: read.payload.expose().as_bytes().to_vec() })))
+    }
+
+    /// Lets go of the predecessors of a committed record. One that stays is tried again at the next write.
+    async fn let_go(&self, entry: &str, known: Known, id: &SlotId, record: &RecordBytes) {
+        let mut records = Vec::new();
+        for (number, version) in known.records.into_iter().filter(|(number, _version)| *number < record.number) {
+            if !self.drop_label(&known.arn, &state_label(number), &SlotId::new(&version)).await {
+                records.push((number, version));
+            }
+        }
+        records.push((record.number, id.as_str().to_owned()));
+        let record = cacheable(&(id.as_str().to_owned(), record.clone()));
+        self.remember(entry, Known { arn: known.arn, records, record });
+    }
+
+    async fn read_back(&self, entry: &str, arn: &str, id: &SlotId, text: &Payload) -> Result<Written, Fault> {
+        match self.calls.get_version(arn, id.as_str()).await.map_err(|failed| unknown(failed.fault))? {
+            Some(read) if read.payload == *text => Ok(Written::Done),
+            Some(_other) => Ok(Written::Conflict),
+            None => {
+                let what = format!("version {id} of {entry:?} was written but cannot be read yet");
+                Err(Fault::new(Certainty::Unknown, FaultClass::Transient, what))
+            }
+        }
+    }
+
+    /// Puts the first payload into a secret that has none, under a label of ours: whoever is first becomes current by AWS's own
+    /// rule, and whoever is second stays beside and takes his label off again.
+    async fn fill(&self, entry: &str, arn: &str, payload: &Payload) -> Result<Written, Fault> {
+        let id = install_id(arn, Fingerprint::of(payload.expose()));
+        let label = mark_label(Mark::Staged, &id);
+        if self.put(entry, arn, &id, &label, payload).await? == Written::Conflict {
+            return Ok(Written::Conflict);
+        }
+        let described = self.described(entry).await.map_err(unknown)?;
+        let written = match described.holder(CURRENT) {
+            Some(holder) if holder == id.as_str() => Written::Done,
+            Some(_other) => Written::Conflict,
+            // The rule did not hold; a move that takes the label from nobody fails where somebody has it.
+            None => match self.calls.move_label(arn, CURRENT, None, Some(id.as_str())).await {
+                Ok(()) => Written::Done,
+                Err(Failed { refusal: Refusal::InvalidParameter, .. }) => Written::Conflict,
+                Err(failed) => return Err(unknown(failed.fault)),
+            },
+        };
+        self.drop_label(arn, &label, &id).await;
+        Ok(written)
+    }
+
+    /// Whether `AWSCURRENT` is on `slot`, asked after AWS refused to move it there.
+    async fn is_current(&self, entry: &str, slot: &SlotId) -> Result<bool, Fault> {
+        Ok(self.described(entry).await?.holder(CURRENT) == Some(slot.as_str()))
+    }
+
+    async fn publish_over(&self, entry: &str, expected: &SlotId, payload: &Payload) -> Result<Written, Fault> {
+        let known = match self.filled(entry).await {
+            Ok(known) => known,
+            Err(fault) if fault.class == FaultClass::Missing => {
+                // Nothing is current, so `expected` is not; or there is no such secret, which is told.
+                return self.described(entry).await.map(|_empty| Written::Conflict);
+            }
+            Err(fault) => return Err(fault),
+        };
+        let id = sink_id(&known.arn, expected, Fingerprint::of(payload.expose()));
+        let label = mark_label(Mark::Staged, &id);
+        if !is_version_id(expected) || self.put(entry, &known.arn, &id, &label, payload).await? == Written::Conflict {
+            return Ok(Written::Conflict);
+        }
+        let written = match self.calls.move_label(&known.arn, CURRENT, Some(expected.as_str()), Some(id.as_str())).await {
+            Ok(()) => Written::Done,
+            Err(Failed { refusal: Refusal::InvalidParameter | Refusal::NotFound, .. }) => {
+                if self.is_current(entry, &id).await? {
+                    Written::Done
+                } else {
+                    Written::Conflict
+                }
+            }
+            Err(failed) => return Err(self.gone(entry, failed)),
+        };
+        self.drop_label(&known.arn, &label, &id).await;
+        Ok(written)
+    }
+
+    /// Puts `AWSCURRENT` back where it was before the probe took it.
+    async fn undo_probe(&self, entry: &str, current: &Version, probe: &SlotId) -> Result<Written, Fault> {
+        let back = self.calls.move_label(&current.arn, CURRENT, Some(probe.as_str()), Some(current.id.as_str())).await;
+        back.map_err(|failed| {
+            let fault = failed.fault;
+            let what = format!("AWSCURRENT of {entry:?} went to a version of the same content and could not be moved back: {}", fault.what);
+            Fault { certainty: Certainty::Unknown, what, ..fault }
+        })?;
+        self.drop_label(&current.arn, PROBE, probe).await;
+        Ok(Written::Conflict)
+    }
+}
+
+impl fmt::Debug for AwsStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AwsStore")
+    }
+}
+
+#[async_trait]
+impl SecretStore for AwsStore {
+    fn kind(&self) -> &'static str {
+        "aws-secrets-manager"
+    }
+
+    async fn look(&self, entry: &str) -> Result<Looked, Fault> {
+        let Some(described) = self.calls.describe(entry).await? else {
+            self.forget(entry);
+            return Ok(Looked { identity: entry.to_owned(), ..Looked::default() });
+        };
+        let mut looked = Looked {
+            identity: described.arn.clone(),
+            presence: if described.deleting { Presence::Deleting } else { Presence::Present },
+            staged: described.marked(Mark::Staged),
+            retiring: described.marked(Mark::Retiring),
+            foreign_rotation: described.foreign_rotation(),
+            ..Looked::default()
+        };
+        if described.deleting || described.holder(CURRENT).is_none() {
+            self.forget(entry);
+            return Ok(looked);
+        }
+        let current = async { self.calls.get_stage(&described.arn, CURRENT).await.map_err(Fault::from) };
+        let (current, record) = tokio::try_join!(current, self.latest_record(entry, &described))?;
+        looked.current = current.map(held);
+        let known = Known { records: described.records(), record: record.as_ref().and_then(cacheable), arn: described.arn };
+        self.remember(entry, known);
+        looked.record = record.map(|(_version, record)| record);
+        Ok(looked)
+    }
+
+    async fn current(&self, entry: &str) -> Result<Option<Held>, Fault> {
+        Ok(self.calls.get_stage(entry, CURRENT).await?.map(held))
+    }
+
+    async fn read(&self, entry: &str, slot: &SlotId) -> Result<Option<Payload>, Fault> {
+        if !is_version_id(slot) {
+            return Ok(None);
+        }
+        Ok(self.calls.get_version(entry, slot.as_str()).await?.map(|version| version.payload))
+    }
+
+    async fn write_record(&self, entry: &str, record: &RecordBytes, read_back: bool) -> Result<Written, Fault> {
+        let text = Payload::new(std::str::from_utf8(&record.bytes).map_err(|_utf8| refused("a record is text"))?);
+        fits(&text)?;
+        let known = self.filled(entry).await?;
+        if known.records.iter().any(|(number, _version)| *number > record.number) {
+            return Ok(Written::Conflict);
+        }
+        let id = record_id(&known.arn, record.number);
+        if self.put(entry, &known.arn, &id, &state_label(record.number), &text).await? == Written::Conflict {
+            // What is remembered is older than what stands.
+            self.forget(entry);
+            return Ok(Written::Conflict);
+        }
+        if read_back && self.read_back(entry, &known.arn, &id, &text).await? == Written::Conflict {
+            self.forget(entry);
+            return Ok(Written::Conflict);
+        }
+        self.let_go(entry, known, &id, record).await;
+        Ok(Written::Done)
+    }
+
+    async fn stage(&self, entry: &str, slot: &SlotId, payload: &Payload) -> Result<Written, Fault> {
+        fits(payload)?;
+        if !is_version_id(slot) {
+            return Err(refused(format!("{:?} cannot be a version's id: 32 to 64 letters, digits and '-'", slot.as_str())));
+        }
+        let known = self.filled(entry).await?;
+        self.put(entry, &known.arn, slot, &mark_label(Mark::Staged, slot), payload).await
+    }
+
+    async fn mark_retiring(&self, entry: &str, slot: &SlotId) -> Result<Written, Fault> {
+        let arn = self.arn(entry).await?;
+        if !is_version_id(slot) {
+            return Ok(Written::Conflict);
+        }
+        let label = mark_label(Mark::Retiring, slot);
+        match self.calls.move_label(&arn, &label, None, Some(slot.as_str())).await {
+            Ok(()) => Ok(Written::Done),
+            Err(Failed { refusal: Refusal::InvalidParameter | Refusal::NotFound, .. }) => {
+                let marked = self.described(entry).await?.holder(&label) == Some(slot.as_str());
+                Ok(if marked { Written::Done } else { Written::Conflict })
+            }
+            Err(failed) => Err(self.gone(entry, failed)),
+        }
+    }
+
+    async fn promote(&self, entry: &str, from: &SlotId, to: &SlotId) -> Result<Written, Fault> {
+        let arn = self.arn(entry).await?;
+        if !is_version_id(from) || !is_version_id(to) {
+            return Ok(Written::Conflict);
+        }
+        match self.calls.move_label(&arn, CURRENT, Some(from.as_str()), Some(to.as_str())).await {
+            Ok(()) => Ok(Written::Done),
+            Err(Failed { refusal: Refusal::InvalidParameter, .. }) => Ok(Written::Conflict),
+            // No such version, or no such secret: only the second is a fault.
+            Err(Failed { refusal: Refusal::NotFound, .. }) => self.described(entry).await.map(|_there| Written::Conflict),
+            Err(failed) => Err(self.gone(entry, failed)),
+        }
+    }
+
+    async fn unmark(&self, entry: &str, slot: &SlotId, mark: Mark) -> Result<Written, Fault> {
+        let arn = self.arn(entry).await?;
+        if !is_version_id(slot) {
+            return Ok(Written::Done);
+        }
+        match self.calls.move_label(&arn, &mark_label(mark, slot), Some(slot.as_str()), None).await {
+            Ok(()) | Err(Failed { refusal: Refusal::InvalidParameter, .. }) => Ok(Written::Done),
+            Err(Failed { refusal: Refusal::NotFound, .. }) => self.described(entry).await.map(|_there| Written::Done),
+            Err(failed) => Err(self.gone(entry, failed)),
+        }
+    }
+
+    async fn install(&self, entry: &str, payload: &Payload, create: bool) -> Result<Written, Fault> {
+        fits(payload)?;
+        let Some(described) = self.calls.describe(entry).await? else {
+            if !create {
+                return Err(absent(entry));
+            }
+            return match self.calls.create(entry, &install_id(entry, Fingerprint::of(payload.expose())), payload).await {
+                Ok(()) => Ok(Written::Done),
+                Err(Failed { refusal: Refusal::Exists, .. }) => Ok(Written::Conflict),
+                Err(failed) => Err(failed.fault),
+            };
+        };
+        if described.deleting {
+            return Err(deleting(entry));
+        }
+        match described.holder(CURRENT) {
+            Some(_version) => Ok(Written::Conflict),
+            None => self.fill(entry, &described.arn, payload).await,
+        }
+    }
+
+    async fn publish(&self, entry: &str, expected: Option<&SlotId>, payload: &Payload) -> Result<Written, Fault> {
+        fits(payload)?;
+        match expected {
+            Some(expected) => self.publish_over(entry, expected, payload).await,
+            None => self.install(entry, payload, false).await,
+        }
+    }
+
+    async fn examine(&self, entry: &str) -> Result<Vec<Finding>, Fault> {
+        examine::examine(&self.calls, entry).await
+    }
+
+    async fn prove_beside(&self, entry: &str) -> Result<Written, Fault> {
+        if self.described(entry).await?.holder(CURRENT).is_none() {
+            return Ok(Written::Conflict);
+        }
+        let Some(current) = self.calls.get_stage(entry, CURRENT).await? else { return Ok(Written::Conflict) };
+        let probe = probe_id();
+        if self.put(entry, &current.arn, &probe, PROBE, &current.payload).await? == Written::Conflict {
+            return Ok(Written::Conflict);
+        }
+        let described = self.described(entry).await.map_err(unknown)?;
+        match described.holder(CURRENT) {
+            Some(holder) if holder == current.id.as_str() => {
+                self.drop_label(&current.arn, PROBE, &probe).await;
+                Ok(Written::Done)
+            }
+            Some(holder) if holder == probe.as_str() => self.undo_probe(entry, &current, &probe).await,
+            _ => {
+                self.drop_label(&current.arn, PROBE, &probe).await;
+                let what = format!("{entry:?} was changed by somebody else during the proof; it is done again");
+                Err(Fault::new(Certainty::NotDone, FaultClass::Transient, what))
+            }
+        }
+    }
+}
+
+fn held(version: Version) -> Held {
+    Held { slot: version.id, payload: version.payload }
+}
+
+fn cacheable(record: &(String, RecordBytes)) -> Option<(String, RecordBytes)> {
+    (record.1.bytes.len() <= CACHED_RECORD_BYTES_MAX).then(|| record.clone())
+}
+
+fn fits(payload: &Payload) -> Result<(), Fault> {
+    match payload.expose().len() {
+        0 => Err(refused("nothing to write: the payload is empty")),
+        1..=PAYLOAD_BYTES_MAX => Ok(()),
+        size => {
+            let what = format!("{size} bytes are more than the {PAYLOAD_BYTES_MAX} that an AWS secret may hold");
+            Err(Fault::new(Certainty::NotDone, FaultClass::Limit, what))
+        }
+    }
+}
+
+fn refused(what: impl Into<String>) -> Fault {
+    Fault::new(Certainty::NotDone, FaultClass::BadRequest, what)
+}
+
+fn absent(entry: &str) -> Fault {
+    Fault::new(Certainty::NotDone, FaultClass::Missing, format!("there is no secret {entry:?} in this account and region"))
+}
+
+fn deleting(entry: &str) -> Fault {
+    let what = format!("the secret {entry:?} is scheduled for deletion; `aws secretsmanager restore-secret` takes that back");
+    Fault::new(Certainty::NotDone, FaultClass::Missing, what)
+}
+
+fn unfilled(entry: &str) -> Fault {
+    let what = format!("the secret {entry:?} holds no token yet; `evertoken adopt` puts the first one there");
+    Fault::new(Certainty::NotDone, FaultClass::Missing, what)
+}
+
+/// A failure after an earlier call of the same change was made: the change may stand.
+fn unknown(fault: Fault) -> Fault {
+    Fault { certainty: Certainty::Unknown, ..fault }
+}
