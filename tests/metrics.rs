@@ -5,19 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use evertoken::rotation::fault::FaultClass;
+use evertoken::rotation::health::Phase;
 use evertoken::rotation::token::Expiry;
 use evertoken::telemetry::LogCounts;
 use evertoken::telemetry::metrics::{Build, DaemonGauges, Exposition, Metrics, TokenGauges};
 use jiff::{SignedDuration, Timestamp};
-
-const PHASES: &[&str] = &["rest", "intent", "propagating"];
 
 fn at(second: i64) -> Option<Timestamp> {
     Some(Timestamp::from_second(second).unwrap())
 }
 
 fn metrics(log: &LogCounts) -> Metrics {
-    let metrics = Metrics::new(Build { version: "0.1.0", revision: "abc" }, PHASES, log);
+    let metrics = Metrics::new(Build { version: "0.1.0", revision: "abc" }, log);
     metrics.step("bot", "refresh", "done");
     metrics.step("bot", "refresh", "done");
     metrics.step_took("refresh", Duration::from_millis(300));
@@ -32,7 +31,7 @@ fn metrics(log: &LogCounts) -> Metrics {
 fn token(name: &str) -> TokenGauges {
     TokenGauges {
         token: name.into(),
-        phase: "propagating",
+        phase: Phase::Propagating,
         expires: Some(Expiry::At(at(2_000_000_000).unwrap())),
         data_access_expires_at: at(2_000_000_001),
         refresh_due: at(2_000_000_002),
@@ -146,11 +145,11 @@ fn families_follow_the_conventions() {
 
 #[test]
 fn what_is_not_known_has_no_series() {
-    let bare = TokenGauges { token: "bare".into(), phase: "rest", expires: Some(Expiry::Never), ..TokenGauges::default() };
+    let bare = TokenGauges { expires: Some(Expiry::Never), ..TokenGauges::new("bare".into(), Phase::Rest) };
     let metrics = metrics(&LogCounts::default());
     let body = metrics.render(vec![bare], DaemonGauges::default(), Exposition::OpenMetrics).unwrap();
     let of_bare: Vec<_> = series(&body).into_keys().filter(|name| name.contains("bare")).collect();
-    assert_eq!(of_bare.len(), PHASES.len() + 3, "{of_bare:?}");
+    assert_eq!(of_bare.len(), Phase::ALL.len() + 3, "{of_bare:?}");
     assert!(!body.contains("evertoken_scheduler_last_tick"));
     let later = metrics.render(vec![], DaemonGauges::default(), Exposition::OpenMetrics).unwrap();
     assert!(!later.contains("bare"), "nothing of an earlier scrape stays");

@@ -11,15 +11,16 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::Build;
+use crate::rotation::health::Phase;
 use crate::rotation::token::Expiry;
 
 /// What the status snapshot says of one token. What is `None` has no series, so that a rule over it stays silent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TokenGauges {
     /// Its configured name.
     pub token: String,
-    /// The phase it is in; one of those given to [`super::Metrics::new`].
-    pub phase: &'static str,
+    /// The phase it is in.
+    pub phase: Phase,
     /// When the current token ends; no series for one that never does.
     pub expires: Option<Expiry>,
     /// When its access to data ends.
@@ -42,6 +43,28 @@ pub struct TokenGauges {
     pub acks: Option<(u64, u64)>,
     /// For each sink, for how long it has held another token than the current one; zero when it is in step.
     pub sinks: Vec<(String, SignedDuration)>,
+}
+
+impl TokenGauges {
+    /// A token of which nothing is known but its phase.
+    #[must_use]
+    pub const fn new(token: String, phase: Phase) -> Self {
+        Self {
+            token,
+            phase,
+            expires: None,
+            data_access_expires_at: None,
+            refresh_due: None,
+            revoke_due: None,
+            last_success: Vec::new(),
+            healthy: false,
+            blocked: None,
+            versions_live: 0,
+            orphans: 0,
+            acks: None,
+            sinks: Vec::new(),
+        }
+    }
 }
 
 /// What the status snapshot says of the daemon.
@@ -72,13 +95,12 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 pub(super) struct Scrape {
     build: Build,
-    phases: &'static [&'static str],
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
 impl Scrape {
-    pub(super) const fn new(build: Build, phases: &'static [&'static str], snapshot: Arc<Mutex<Snapshot>>) -> Self {
-        Self { build, phases, snapshot }
+    pub(super) const fn new(build: Build, snapshot: Arc<Mutex<Snapshot>>) -> Self {
+        Self { build, snapshot }
     }
 }
 
@@ -87,7 +109,7 @@ impl Collector for Scrape {
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let mut families = Families(encoder);
         times(&mut families, &snapshot.tokens)?;
-        states(&mut families, &snapshot.tokens, self.phases)?;
+        states(&mut families, &snapshot.tokens)?;
         counts(&mut families, &snapshot.tokens)?;
         of_daemon(&mut families, &snapshot.daemon)?;
         families.plain("build_info", "What is running", [([("version", self.build.version), ("revision", self.build.revision)], 1.0)])
@@ -147,10 +169,10 @@ fn times(families: &mut Families<'_>, tokens: &[TokenGauges]) -> fmt::Result {
     families.seconds("token_last_success_timestamp", "When a step last succeeded", series)
 }
 
-fn states(families: &mut Families<'_>, tokens: &[TokenGauges], phases: &'static [&'static str]) -> fmt::Result {
-    let series = tokens
-        .iter()
-        .flat_map(|of| phases.iter().map(move |phase| ([("token", of.token.as_str()), ("phase", *phase)], truth(of.phase == *phase))));
+fn states(families: &mut Families<'_>, tokens: &[TokenGauges]) -> fmt::Result {
+    let series = tokens.iter().flat_map(|of| {
+        Phase::ALL.into_iter().map(move |phase| ([("token", of.token.as_str()), ("phase", phase.name())], truth(of.phase == phase)))
+    });
     families.plain("token_phase", "The phase that the token is in has 1, the others 0", series)?;
     let series = tokens.iter().map(|of| ([("token", of.token.as_str())], truth(of.healthy)));
     families.plain("token_healthy", "Whether all is well with the token", series)?;

@@ -125,9 +125,9 @@ struct AwsLabels {
 }
 
 impl Metrics {
-    /// Registers every family. `phases` are all that a token can be in; each becomes one series of a token.
+    /// Registers every family.
     #[must_use]
-    pub fn new(build: Build, phases: &'static [&'static str], log: &LogCounts) -> Self {
+    pub fn new(build: Build, log: &LogCounts) -> Self {
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         let step_seconds: Timed<StepOnly> = Family::new_with_constructor(|| Histogram::new(STEP_SECONDS));
         let meta_seconds: Timed<EndpointOnly> = Family::new_with_constructor(|| Histogram::new(CALL_SECONDS));
@@ -144,7 +144,7 @@ impl Metrics {
             aws_requests: Family::default(),
         };
         metrics.register(log);
-        metrics.registry.register_collector(Box::new(Scrape::new(build, phases, snapshot)));
+        metrics.registry.register_collector(Box::new(Scrape::new(build, snapshot)));
         metrics
     }
 
