@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The daemon.
+mod act;
+mod announce;
+pub mod cron;
+pub mod fleet;
+mod observe;
+pub mod pace;
+pub mod planner;
+pub mod run;
+pub mod signals;
+pub mod veto;
+pub mod wake;
+pub mod worker;

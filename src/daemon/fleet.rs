@@ -1,0 +1,180 @@
+//! What all tokens of one process share: the state directory's spool and ledger, the breaker, the pace, the apps, the status.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+use super::pace::Pace;
+use super::veto::VetoFile;
+use crate::clock;
+use crate::graph::Provider;
+use crate::ledger::Ledger;
+use crate::rotation::breaker::Breaker;
+use crate::rotation::health::TokenStatus;
+use crate::rotation::time::{Boot, Clock, ProviderTime};
+use crate::spool::{Spool, SpoolKey};
+use crate::telemetry::metrics::Metrics;
+
+/// One app: its calls, its clock, its keys.
+pub struct App {
+    /// Its configured name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Its calls.
+    pub provider: Arc<dyn Provider>,
+    /// The secret and the keys derived from it; swapped on reload.
+    pub keys: RwLock<AppKeys>,
+    clock: Mutex<Option<ProviderTime>>,
+    /// Not before this instant may the app be called for what can wait.
+    pressed_until: Mutex<Boot>,
+}
+
+/// An app's secret and what is derived from it.
+#[derive(Clone)]
+pub struct AppKeys {
+    /// The secret, for proofs in payloads.
+    pub secret: SecretString,
+    /// The key that seals new spool slots.
+    pub seal: SpoolKey,
+    /// Keys that open older slots.
+    pub open: Vec<SpoolKey>,
+}
+
+impl App {
+    /// An app that was never called.
+    #[must_use]
+    pub fn new(name: String, id: String, provider: Arc<dyn Provider>, keys: AppKeys) -> Self {
+        Self { name, id, provider, keys: RwLock::new(keys), clock: Mutex::new(None), pressed_until: Mutex::new(Boot::ZERO) }
+    }
+
+    /// All clocks now, with this app's provider.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock { wall: clock::wall(), boot: clock::boot(), provider: *lock(&self.clock) }
+    }
+
+    /// Takes a `Date` of the provider.
+    pub fn saw_date(&self, date: Option<jiff::Timestamp>) {
+        if let Some(date) = date {
+            *lock(&self.clock) = Some(ProviderTime { date, at: clock::boot() });
+        }
+    }
+
+    /// Takes what usage headers or a throttling answer asked for.
+    pub fn press(&self, wait: SignedDuration) {
+        let until = clock::boot().plus(wait);
+        let mut pressed = lock(&self.pressed_until);
+        *pressed = until.max(*pressed);
+    }
+
+    /// Until when the app is to be left alone.
+    #[must_use]
+    pub fn pressed_until(&self) -> Boot {
+        *lock(&self.pressed_until)
+    }
+
+    /// The secret and keys in force.
+    #[must_use]
+    pub fn keys(&self) -> AppKeys {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Everything shared.
+pub struct Fleet {
+    /// Signs the records of this process.
+    pub writer: String,
+    /// Sealed slots for captured tokens.
+    pub spool: Arc<Spool>,
+    /// The audit of everything that was done.
+    pub ledger: Arc<Ledger>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// How fast the fleet may mint and write.
+    pub pace: Mutex<Pace>,
+    breaker: Mutex<Breaker>,
+    veto: VetoFile,
+    /// How many tokens there are.
+    pub size: std::sync::atomic::AtomicUsize,
+    /// The latest status of each token.
+    pub status: Mutex<BTreeMap<String, TokenStatus>>,
+    /// How much of each app's call allowance is used, 0 to 1 and above.
+    pub usage: Mutex<BTreeMap<String, f64>>,
+    stopping: AtomicBool,
+    /// Wakes whoever waits for the stop.
+    pub stopped: tokio::sync::Notify,
+}
+
+impl Fleet {
+    /// Puts the shared parts together. The veto that an earlier process left is taken up.
+    #[must_use]
+    pub fn new(writer: String, spool: Spool, ledger: Ledger, metrics: Arc<Metrics>, pace: Pace, veto: VetoFile) -> Self {
+        let breaker = Mutex::new(Breaker::new(veto.read()));
+        Self {
+            writer,
+            spool: Arc::new(spool),
+            ledger: Arc::new(ledger),
+            metrics,
+            pace: Mutex::new(pace),
+            breaker,
+            veto,
+            size: std::sync::atomic::AtomicUsize::new(0),
+            status: Mutex::new(BTreeMap::new()),
+            usage: Mutex::new(BTreeMap::new()),
+            stopping: AtomicBool::new(false),
+            stopped: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Nothing new is begun from now on.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.stopped.notify_waiters();
+    }
+
+    /// Whether nothing new is to be begun.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the stop.
+    pub async fn until_stopped(&self) {
+        let stopped = self.stopped.notified();
+        if !self.is_stopping() {
+            stopped.await;
+        }
+    }
+
+    /// How many tokens there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Asks or tells the breaker. A veto that changed is written to the state directory.
+    pub fn breaker<T>(&self, change: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breaker = lock(&self.breaker);
+        let before = breaker.veto().cloned();
+        let answer = change(&mut breaker);
+        if breaker.veto() != before.as_ref() {
+            self.veto.write(breaker.veto());
+        }
+        answer
+    }
+
+    /// The latest status of each token.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<TokenStatus> {
+        lock(&self.status).values().cloned().collect()
+    }
+}
+
+/// A lock whose holder may have panicked: the data are plain values, each written whole.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,241 @@
+//! Answers a look: one call, its answer put into the evidence. Nothing is decided here.
+
+use secrecy::ExposeSecret as _;
+
+use super::fleet::Fleet;
+use super::worker::{Place, Worker};
+use crate::clock;
+use crate::graph::Answer;
+use crate::rotation::evidence::{Called, Captured, Content, Looked, Presence, StoreEvidence};
+use crate::rotation::fault::{Certainty, Fault, FaultClass};
+use crate::rotation::payload::Payload;
+use crate::rotation::plan::Look;
+use crate::rotation::record::Record;
+use crate::rotation::slot::SlotId;
+use crate::rotation::time::Boot;
+use crate::rotation::token::{Fingerprint, Token};
+use crate::spool::SlotContent;
+use crate::store::{Held, RecordBytes};
+
+/// From this usage on the app's calls are spaced.
+const USAGE_PRESSED_PERCENT: f64 = 75.0;
+
+impl Worker {
+    pub(super) async fn observe(&mut self, fleet: &Fleet, look: &Look) {
+        let asked = clock::boot();
+        match look {
+            Look::Store => self.look_at_store(asked).await,
+            Look::Current => self.look_at_current(asked).await,
+            Look::Slot(slot) => self.look_at_slot(slot, asked).await,
+            Look::Introspect(token) => self.introspect(fleet, *token, asked).await,
+            Look::Call(token) => self.call(fleet, *token, asked).await,
+            Look::Sink(name) => self.look_at_sink(name, asked).await,
+        }
+        self.evidence.clock = self.app.clock();
+    }
+
+    async fn look_at_store(&mut self, asked: Boot) {
+        let looked = match self.place.store.look(&self.place.entry).await {
+            Ok(looked) => looked,
+            Err(fault) => return self.evidence.store.failed(fault, clock::boot()),
+        };
+        let known = self.evidence.store.value().map(|store| (store.record_number, store.record_seen));
+        let record_number = looked.record.as_ref().map_or(0, |record| record.number);
+        let record_seen = known.filter(|(number, _)| *number == record_number).map_or_else(clock::boot, |(_, seen)| seen);
+        let current = looked.current.map(|held| self.take_current(held, asked));
+        let store = StoreEvidence {
+            identity: looked.identity,
+            presence: match looked.presence {
+                crate::store::Presence::Present => Presence::Present,
+                crate::store::Presence::Absent => Presence::Absent,
+                crate::store::Presence::Deleting => Presence::Deleting,
+            },
+            current,
+            current_asked: asked,
+            staged: looked.staged,
+            retiring: looked.retiring,
+            record: looked.record.map(|RecordBytes { number, bytes }| Record::decode(number, &bytes)),
+            record_number,
+            record_seen,
+            foreign_rotation: looked.foreign_rotation,
+        };
+        self.evidence.store.answered(store, asked);
+    }
+
+    fn take_current(&mut self, held: Held, asked: Boot) -> (SlotId, Content) {
+        let content = self.take_payload(&held.payload);
+        self.evidence.slots.entry(held.slot.clone()).or_default().answered(Some(content.clone()), asked);
+        self.payload = Some(held.payload);
+        (held.slot, content)
+    }
+
+    fn take_payload(&mut self, payload: &Payload) -> Content {
+        let (content, token) = self.policy.payload.content(payload);
+        if let Some(token) = token {
+            self.hold_text(token);
+        }
+        content
+    }
+
+    pub(super) async fn look_at_current(&mut self, asked: Boot) {
+        match self.place.store.current(&self.place.entry).await {
+            Ok(held) => {
+                let current = held.map(|held| self.take_current(held, asked));
+                if let Some(seen) = self.evidence.store.seen.as_mut() {
+                    seen.value.current = current;
+                    seen.value.current_asked = asked;
+                }
+                self.evidence.store.trouble = None;
+            }
+            Err(fault) => {
+                // Without it, what is current is not known any more: everything is looked at again.
+                self.evidence.store.failed(fault, clock::boot());
+                self.forget_store();
+            }
+        }
+    }
+
+    /// The next decision starts from a full look.
+    pub(super) fn forget_store(&mut self) {
+        if let Some(seen) = self.evidence.store.seen.as_mut() {
+            seen.asked = Boot::ZERO;
+        }
+    }
+
+    async fn look_at_slot(&mut self, slot: &SlotId, asked: Boot) {
+        let read = self.place.store.read(&self.place.entry, slot).await;
+        match read {
+            Ok(payload) => {
+                let content = payload.map(|payload| self.take_payload(&payload));
+                self.evidence.slots.entry(slot.clone()).or_default().answered(content, asked);
+            }
+            Err(fault) => self.evidence.slots.entry(slot.clone()).or_default().failed(fault, clock::boot()),
+        }
+    }
+
+    async fn look_at_sink(&mut self, name: &str, asked: Boot) {
+        let Some(place) = self.sinks.iter().find(|place| place.name == name).cloned() else { return };
+        let read = place.store.current(&place.entry).await;
+        let rule = self.policy.payload.clone();
+        let Some(sink) = self.evidence.sinks.iter_mut().find(|sink| sink.name == name) else { return };
+        match read {
+            Ok(held) => sink.read.answered(held.map(|held| (held.slot, rule.content(&held.payload).0)), asked),
+            Err(fault) => sink.read.failed(fault, clock::boot()),
+        }
+    }
+
+    async fn introspect(&mut self, fleet: &Fleet, token: Fingerprint, asked: Boot) {
+        let answer = match self.text(token).await {
+            Ok(text) => self.app.provider.introspect(&text).await,
+            Err(fault) => Answer { result: Err(fault), date: None, usage: crate::graph::Usage::default() },
+        };
+        let answer = self.heard(fleet, answer);
+        let channel = self.evidence.looks.entry(token).or_default();
+        match answer.result {
+            Ok(introspection) => channel.answered(Looked { introspection, date: answer.date }, asked),
+            Err(fault) => channel.failed(fault, clock::boot()),
+        }
+    }
+
+    async fn call(&mut self, fleet: &Fleet, token: Fingerprint, asked: Boot) {
+        let answer = match self.text(token).await {
+            Ok(text) => self.app.provider.me(&text).await,
+            Err(fault) => Answer { result: Err(fault), date: None, usage: crate::graph::Usage::default() },
+        };
+        let answer = self.heard(fleet, answer);
+        let channel = self.evidence.calls.entry(token).or_default();
+        match answer.result {
+            Ok(me) => channel.answered(Called { outcome: Ok(me.id), business_integration: me.client_business_id.is_some() }, asked),
+            // Only this says something about the token; everything else is trouble of the question.
+            Err(fault) if fault.class == FaultClass::TokenDead => {
+                channel.answered(Called { outcome: Err(fault), business_integration: false }, asked)
+            }
+            Err(fault) => channel.failed(fault, clock::boot()),
+        }
+    }
+
+    /// What every answer of the provider tells beside its content: the provider's time, and how hard the app is pressed.
+    pub(super) fn heard<T>(&self, fleet: &Fleet, answer: Answer<T>) -> Answer<T> {
+        self.app.saw_date(answer.date);
+        if let Some(percent) = answer.usage.percent {
+            super::fleet::lock(&fleet.usage).insert(self.app.name.clone(), percent / 100.0);
+            if percent >= USAGE_PRESSED_PERCENT {
+                // Above three quarters the rate halves: each mint waits for one more place. At 100 and more the provider has said stop.
+                let wait = answer.usage.regain_after.unwrap_or(jiff::SignedDuration::from_secs(if percent >= 100.0 { 900 } else { 2 }));
+                self.app.press(wait);
+            }
+        }
+        if let Err(fault) = &answer.result
+            && fault.class == FaultClass::Throttled
+        {
+            self.app.press(fault.wait.unwrap_or(jiff::SignedDuration::from_mins(15)));
+        }
+        answer
+    }
+
+    /// The text of a token, from memory or from the slot that is known to hold it.
+    async fn text(&mut self, token: Fingerprint) -> Result<Token, Fault> {
+        if let Some(text) = self.wallet.get(&token) {
+            return Ok(text.clone());
+        }
+        let asked = clock::boot();
+        let current = self.evidence.store.value().and_then(|store| store.current.as_ref()).and_then(|(_, content)| content.token());
+        if current == Some(token) {
+            self.look_at_current(asked).await;
+        } else if let Some(slot) = self.slot_of(token) {
+            self.look_at_slot(&slot, asked).await;
+        }
+        let lost = || Fault::new(Certainty::NotDone, FaultClass::Missing, format!("token {token} is in no slot that can be read"));
+        self.wallet.get(&token).cloned().ok_or_else(lost)
+    }
+
+    fn slot_of(&self, token: Fingerprint) -> Option<SlotId> {
+        let read = self
+            .evidence
+            .slots
+            .iter()
+            .find(|(_, channel)| channel.value().and_then(Option::as_ref).and_then(Content::token) == Some(token));
+        let record = self.evidence.record();
+        read.map(|(slot, _)| slot.clone())
+            .or_else(|| {
+                record?.rotation.as_ref().filter(|rotation| rotation.base.fingerprint == token).map(|rotation| rotation.base.slot.clone())
+            })
+            .or_else(|| record?.retirees.iter().find(|retiree| retiree.fingerprint == token).map(|retiree| retiree.slot.clone()))
+            .or_else(|| record.filter(|record| record.current.fingerprint == token).map(|record| record.current.slot.clone()))
+    }
+
+    /// What an earlier process left in the spool.
+    pub(super) async fn look_into_spool(&mut self, fleet: &Fleet) {
+        let (spool, token, keys) = (fleet.spool.clone(), self.policy.token.clone(), self.app.keys());
+        let keys: Vec<_> = std::iter::once(keys.seal).chain(keys.open).collect();
+        let read = tokio::task::spawn_blocking(move || spool.read(&token, &keys)).await;
+        self.evidence.spool_trouble = None;
+        match read {
+            Ok(Ok(SlotContent::Empty)) => {}
+            Ok(Ok(SlotContent::Holds { binding, text })) => {
+                let token = Token::new(text.expose_secret()).map_err(|error| error.to_string());
+                let shown = token.as_ref().map(Token::fingerprint).map_err(Clone::clone);
+                if let Ok(token) = token {
+                    self.hold_text(token);
+                }
+                self.evidence.captured =
+                    Some(Captured { rotation: binding.rotation, attempt: binding.attempt, token: shown, sealed: true });
+            }
+            Ok(Ok(SlotContent::Locked { key_id, .. })) => {
+                self.evidence.spool_trouble = Some(format!(
+                    "it holds a token sealed with key {key_id}, which no configured app secret opens: give the older secret as secret_previous"
+                ));
+            }
+            Ok(Ok(SlotContent::Damaged { why })) => {
+                self.evidence.spool_trouble = Some(format!("it holds something that cannot be read: {why}"))
+            }
+            Ok(Err(error)) => self.evidence.spool_trouble = Some(error.to_string()),
+            Err(error) => self.evidence.spool_trouble = Some(error.to_string()),
+        }
+        self.announcer.spool(&self.evidence);
+    }
+
+    pub(super) fn sink(&self, name: &str) -> Option<Place> {
+        self.sinks.iter().find(|place| place.name == name).cloned()
+    }
+}

@@ -1,0 +1,380 @@
+//! The loop: what is due runs on a bounded pool, one pass a token at a time; everything else only wakes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use secrecy::ExposeSecret as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use super::fleet::{Fleet, lock};
+use super::planner::Planner;
+use super::wake::{Order, Reply, Selector, Verb, Wake};
+use super::worker::{PassEnd, Worker};
+use crate::clock;
+use crate::rotation::time::Boot;
+use crate::rotation::token::Token;
+
+/// Passes that run at the same time.
+const POOL: usize = 16;
+/// Timers freeze while a host sleeps, so wall and boot time are read again at least this often.
+const BEAT_MAX: Duration = Duration::from_secs(30);
+/// How long a stop may take.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Makes workers from the configuration in force.
+pub trait Blueprint: Send + Sync {
+    /// The configured tokens: name and app.
+    fn tokens(&self) -> Vec<(String, String)>;
+    /// A fresh worker; `None` for a name that is not configured.
+    fn worker(&self, name: &str, fleet: &Fleet) -> Option<Worker>;
+    /// Whether a token is configured exactly as in `other`, so that its worker may go on.
+    fn same(&self, other: &dyn Blueprint, name: &str) -> bool;
+    /// A text that differs whenever the token's configuration does.
+    fn digest(&self, name: &str) -> Option<String>;
+}
+
+/// Reads the configuration again: a new blueprint, or all its mistakes.
+pub type Reload = Box<dyn Fn() -> Result<Arc<dyn Blueprint>, String> + Send>;
+
+/// What tells the outside that the loop turns.
+pub trait Heart: Send {
+    /// The loop turned.
+    fn beat(&mut self);
+    /// A reload began or ended.
+    fn reloading(&mut self, begins: bool);
+    /// A reload was refused or taken.
+    fn reloaded(&mut self, taken: bool);
+    /// The daemon stops.
+    fn stopping(&mut self);
+}
+
+/// The daemon.
+pub struct Daemon {
+    fleet: Arc<Fleet>,
+    blueprint: Arc<dyn Blueprint>,
+    reload: Reload,
+    heart: Box<dyn Heart>,
+    rows: Vec<Row>,
+    by_name: BTreeMap<String, usize>,
+    planner: Planner,
+    running: JoinSet<(usize, Box<Worker>, PassEnd)>,
+    tasks: BTreeMap<Id, usize>,
+    stopping: bool,
+}
+
+/// One token as the loop sees it.
+struct Row {
+    name: String,
+    app: String,
+    /// Out while a pass runs.
+    worker: Option<Box<Worker>>,
+    orders: Vec<(Verb, oneshot::Sender<Reply>)>,
+    urgency: jiff::Timestamp,
+    /// No longer configured, or configured otherwise: dropped when its pass ends.
+    retired: bool,
+}
+
+impl Daemon {
+    /// Fills the heap: every token is due at once, which looks at it and decides.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>, blueprint: Arc<dyn Blueprint>, reload: Reload, heart: Box<dyn Heart>) -> Self {
+        let mut daemon = Self {
+            fleet,
+            blueprint: blueprint.clone(),
+            reload,
+            heart,
+            rows: Vec::new(),
+            by_name: BTreeMap::new(),
+            planner: Planner::default(),
+            running: JoinSet::new(),
+            tasks: BTreeMap::new(),
+            stopping: false,
+        };
+        daemon.take_tokens(blueprint);
+        daemon
+    }
+
+    /// Runs until a stop, and then until nothing is under way or the time for it is over.
+    pub async fn run(mut self, mut wakes: mpsc::Receiver<Wake>) {
+        let mut stop_by: Option<tokio::time::Instant> = None;
+        loop {
+            if !self.stopping {
+                self.start_due();
+            }
+            if self.stopping && self.running.is_empty() {
+                return;
+            }
+            let pause = self.pause();
+            tokio::select! {
+                Some(done) = self.running.join_next_with_id(), if !self.running.is_empty() => self.finished(done),
+                wake = wakes.recv() => match wake {
+                    Some(Wake::Tick) => {}
+                    Some(Wake::Stop) | None => {
+                        if !self.stopping {
+                            self.begin_stop();
+                            stop_by = Some(in_future(STOP_WITHIN));
+                        }
+                    }
+                    Some(Wake::Reload) => self.reload(),
+                    Some(Wake::Order(order, answer)) => self.order(order, answer),
+                },
+                () = tokio::time::sleep(pause) => {}
+                () = until(stop_by) => {
+                    tracing::warn!(event = "daemon.stopping", "{} pass(es) did not end in time and are left; they are carried on after the next start", self.running.len());
+                    return;
+                }
+            }
+            self.heart.beat();
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        if self.planner.has_ready() && self.running.len() < POOL && !self.stopping {
+            return Duration::ZERO;
+        }
+        let due = self.planner.next_due().map_or(SignedDuration::MAX, |due| due.since(clock::boot()));
+        BEAT_MAX.min(Duration::try_from(due).unwrap_or(Duration::ZERO))
+    }
+
+    fn start_due(&mut self) {
+        let rows = &self.rows;
+        self.planner.advance(clock::boot(), |token| rows.get(token).map_or(jiff::Timestamp::MAX, |row| row.urgency));
+        while self.running.len() < POOL {
+            let Some(token) = self.planner.next() else { return };
+            self.start(token);
+        }
+    }
+
+    fn start(&mut self, token: usize) {
+        let Some(row) = self.rows.get_mut(token) else { return };
+        // A token whose pass runs is scheduled again when that ends.
+        let Some(mut worker) = row.worker.take() else { return };
+        let orders = std::mem::take(&mut row.orders);
+        let fleet = self.fleet.clone();
+        let handle = self.running.spawn(async move {
+            for (verb, answer) in orders {
+                let reply = obey(&mut worker, &fleet, verb).await;
+                drop(answer.send(reply));
+            }
+            let end = worker.pass(&fleet).await;
+            (token, worker, end)
+        });
+        self.tasks.insert(handle.id(), token);
+    }
+
+    fn finished(&mut self, done: Result<(Id, (usize, Box<Worker>, PassEnd)), JoinError>) {
+        match done {
+            Ok((id, (token, worker, end))) => {
+                self.tasks.remove(&id);
+                let Some(row) = self.rows.get_mut(token) else { return };
+                row.urgency = worker.urgency();
+                if row.retired {
+                    return self.drop_row(token);
+                }
+                row.worker = Some(worker);
+                let waiting = !row.orders.is_empty();
+                self.planner.schedule(token, if waiting { Boot::ZERO } else { end.next });
+            }
+            Err(error) => self.panicked(&error),
+        }
+    }
+
+    /// A panic in one token's pass touches no other: its worker starts afresh, a while later.
+    fn panicked(&mut self, error: &JoinError) {
+        let Some(token) = self.tasks.remove(&error.id()) else { return };
+        let Some(row) = self.rows.get_mut(token) else { return };
+        tracing::error!(
+            event = "token.attention",
+            alert = true,
+            token = row.name,
+            reason = "panic",
+            "a pass of this token panicked; no other token is touched, and it starts afresh in a minute. Report it with the panic line above"
+        );
+        if row.retired {
+            return self.drop_row(token);
+        }
+        row.worker = self.blueprint.worker(&row.name, &self.fleet).map(Box::new);
+        self.planner.schedule(token, clock::boot().plus(SignedDuration::from_mins(1)));
+    }
+
+    fn begin_stop(&mut self) {
+        self.stopping = true;
+        self.fleet.stop();
+        self.heart.stopping();
+        tracing::info!(event = "daemon.stopping", "no new step begins; {} pass(es) end first", self.running.len());
+    }
+
+    fn reload(&mut self) {
+        self.heart.reloading(true);
+        let taken = match (self.reload)() {
+            Ok(blueprint) => {
+                self.take_tokens(blueprint);
+                tracing::info!(event = "config.reloaded", tokens = self.by_name.len(), "the configuration is in force");
+                true
+            }
+            Err(mistakes) => {
+                tracing::error!(
+                    event = "config.rejected",
+                    alert = true,
+                    "the configuration was not taken, the old one stays in force:\n{mistakes}"
+                );
+                false
+            }
+        };
+        self.heart.reloaded(taken);
+        self.heart.reloading(false);
+    }
+
+    /// Takes a blueprint into force. Workers whose token did not change go on with what they know; a token that is no longer
+    /// configured is only no longer looked after, nothing of it is revoked.
+    fn take_tokens(&mut self, blueprint: Arc<dyn Blueprint>) {
+        let old = std::mem::replace(&mut self.blueprint, blueprint.clone());
+        let wanted: BTreeMap<String, String> = blueprint.tokens().into_iter().collect();
+        let gone: Vec<usize> = self
+            .by_name
+            .iter()
+            .filter(|(name, _)| !wanted.contains_key(*name) || !blueprint.same(old.as_ref(), name))
+            .map(|(_, token)| *token)
+            .collect();
+        for token in gone {
+            self.drop_row(token);
+        }
+        for (name, app) in wanted {
+            if self.by_name.contains_key(&name) {
+                continue;
+            }
+            let Some(worker) = blueprint.worker(&name, &self.fleet) else { continue };
+            let token = self.rows.len();
+            self.rows.push(Row {
+                name: name.clone(),
+                app,
+                worker: Some(Box::new(worker)),
+                orders: Vec::new(),
+                urgency: jiff::Timestamp::MAX,
+                retired: false,
+            });
+            self.by_name.insert(name, token);
+            self.planner.schedule(token, clock::boot());
+        }
+        self.fleet.size.store(self.by_name.len(), Ordering::Relaxed);
+    }
+
+    fn drop_row(&mut self, token: usize) {
+        self.planner.remove(token);
+        let Some(row) = self.rows.get_mut(token) else { return };
+        if self.by_name.get(&row.name) == Some(&token) {
+            self.by_name.remove(&row.name);
+            lock(&self.fleet.status).remove(&row.name);
+        }
+        row.retired = true;
+        row.worker = None;
+        for (_, answer) in row.orders.drain(..) {
+            drop(answer.send(Reply {
+                token: row.name.clone(),
+                done: false,
+                text: "the token's configuration changed meanwhile; try again".into(),
+            }));
+        }
+    }
+
+    fn order(&mut self, order: Order, answer: oneshot::Sender<Vec<Reply>>) {
+        match order.verb {
+            Verb::CloseBreaker => {
+                let was = self.fleet.breaker(|breaker| {
+                    let was = breaker.veto().cloned();
+                    breaker.close();
+                    was
+                });
+                tracing::warn!(
+                    event = "breaker.closed",
+                    alert = true,
+                    was = was.as_ref().map(|veto| veto.why.as_str()),
+                    "a person closed the breaker; the next revoke is a canary again"
+                );
+                let text = was.map_or("the breaker was closed already; the next revoke is a canary again".to_owned(), |veto| {
+                    format!("closed; it was open since {}: {}", veto.at, veto.why)
+                });
+                self.wake_all();
+                drop(answer.send(vec![Reply { token: String::new(), done: true, text }]));
+            }
+            Verb::Reload => {
+                self.reload();
+                drop(answer.send(vec![Reply { token: String::new(), done: true, text: "asked for; see the log".into() }]));
+            }
+            verb @ (Verb::Command(_) | Verb::Adopt { .. }) => self.order_tokens(&verb, &order.select, answer),
+        }
+    }
+
+    fn order_tokens(&mut self, verb: &Verb, select: &Selector, answer: oneshot::Sender<Vec<Reply>>) {
+        let phases: BTreeMap<String, &'static str> =
+            lock(&self.fleet.status).iter().map(|(name, status)| (name.clone(), status.phase.name())).collect();
+        let chosen: Vec<usize> = self
+            .by_name
+            .iter()
+            .filter(|(name, token)| {
+                let app = self.rows.get(**token).map_or("", |row| row.app.as_str());
+                select.selects(name, app, phases.get(*name).copied().unwrap_or("unknown"))
+            })
+            .map(|(_, token)| *token)
+            .collect();
+        let mut replies = Vec::new();
+        for token in chosen {
+            let (reply, received) = oneshot::channel();
+            if let Some(row) = self.rows.get_mut(token) {
+                row.orders.push((verb.clone(), reply));
+                replies.push((row.name.clone(), received));
+            }
+            self.planner.schedule(token, Boot::ZERO);
+        }
+        tokio::spawn(async move {
+            let mut list = Vec::new();
+            for (token, received) in replies {
+                list.push(received.await.unwrap_or_else(|_dropped| Reply {
+                    token,
+                    done: false,
+                    text: "the daemon stopped before it was done".into(),
+                }));
+            }
+            drop(answer.send(list));
+        });
+    }
+
+    fn wake_all(&mut self) {
+        for token in self.by_name.values() {
+            self.planner.schedule(*token, Boot::ZERO);
+        }
+    }
+}
+
+async fn obey(worker: &mut Worker, fleet: &Fleet, verb: Verb) -> Reply {
+    let outcome = match verb {
+        Verb::Command(command) => worker.command(fleet, &command).await,
+        Verb::Adopt { token, create } => match token.map(|text| Token::new(text.expose_secret().trim())).transpose() {
+            Ok(token) => worker.adopt(fleet, token, create).await,
+            Err(error) => Err(error.to_string()),
+        },
+        Verb::CloseBreaker | Verb::Reload => Ok(String::new()),
+    };
+    let (done, text) = match outcome {
+        Ok(text) => (true, text),
+        Err(text) => (false, text),
+    };
+    Reply { token: worker.name().to_owned(), done, text }
+}
+
+fn in_future(by: Duration) -> tokio::time::Instant {
+    #[expect(clippy::disallowed_methods, reason = "a deadline of tokio's own timer, which runs on no other clock")]
+    let now = tokio::time::Instant::now();
+    now + by
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
