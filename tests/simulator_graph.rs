@@ -285,7 +285,11 @@ async fn refresh_knobs_change_the_answer() {
         assert_eq!(bench.me(&bench.old.text).await.status, 200, "{knob}");
     }
     let bench = bench().await;
-    bench.knobs(json!({ "refresh": { "wrong_secret_code": 101 } })).await;
+    bench.knobs(json!({ "refresh": { "same_token": true } })).await;
+    bench.refreshed().await;
+    bench.refreshed().await;
+    assert_eq!(bench.violations(), [ViolationKind::RefreshTooOften]);
+    bench.knobs(json!({ "refresh": { "same_token": false, "wrong_secret_code": 101 } })).await;
     let wrong = refresh_target(&bench.old.text).replace(SECRET, "wrong");
     assert_eq!(error(&get(bench.addr, &wrong).await), (400, 101, None));
     bench.knobs(json!({ "refresh": { "invalid_for_s": 90 } })).await;
@@ -662,6 +666,11 @@ async fn consumers_reach_what_their_token_may() {
     let integration = bench.graph.issue(integration, bench.clock.now());
     let asked = format!("{}&fields=client_business_id", with("me", &integration.text));
     assert_eq!(get(bench.addr, &asked).await.json(), json!({ "id": "10001", "client_business_id": "7001" }));
+    let classic = format!("{}&fields=client_business_id", with("me", &bench.old.text));
+    assert_eq!(get(bench.addr, &classic).await.json(), json!({ "id": "10001" }));
+    bench.knobs(json!({ "client_business_id_unknown": true })).await;
+    assert_eq!(error(&get(bench.addr, &classic).await), (400, 100, None));
+    assert_eq!(get(bench.addr, &asked).await.status, 200);
     bench.me(&bench.old.text).await;
     assert_eq!(bench.revoke(&integration.text, &bench.old.text).await.json(), json!({ "success": true }));
     assert_eq!(bench.me(&integration.text).await.status, 200);
@@ -696,6 +705,8 @@ async fn the_control_plane_builds_a_world() {
         ("tokens", json!({ "app": "9" })),
         ("tokens", json!({ "app": "2", "user": "9" })),
         ("tokens/state", json!({ "fingerprint": "0", "state": "revoked" })),
+        ("tokens/state", json!({ "state": "revoked" })),
+        ("tokens/state", json!({ "user": "9", "state": "revoked" })),
         ("knobs", json!({ "no_such_knob": 1 })),
         ("knobs", json!({ "refresh": { "life_s": "x" } })),
     ] {
@@ -718,6 +729,9 @@ async fn the_control_plane_builds_a_world() {
     assert_eq!(graph.knobs().token_life_s, 8);
     call(running.addr(), "DELETE", "/_control/knobs", &[], "").await;
     assert_eq!(graph.knobs(), Knobs::default());
+    assert_eq!(send("tokens/state", json!({ "user": "3", "state": "security_invalidated" })).await.json(), json!({ "tokens": 1 }));
+    let answer = get(running.addr(), &format!("/v26.0/me?access_token={text}")).await;
+    assert_eq!(error(&answer), (400, 190, Some(460)));
 }
 
 #[test]

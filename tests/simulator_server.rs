@@ -121,6 +121,24 @@ async fn a_client_that_goes_away_while_held_is_journalled_and_nothing_is_perform
 }
 
 #[tokio::test]
+async fn a_call_that_outlives_its_client_is_performed_when_released() {
+    let (_running, simulator, service, addr) = counter().await;
+    simulator.add_rule(Rule::once("me", Fault::Hold { at: Stage::Received }));
+    simulator.add_rule(Rule::once("me", Fault::Outlive));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request("GET", "/me", &[], "").as_bytes()).await.unwrap();
+    let held = simulator.wait_held("me", LIMIT).await.expect("held");
+    drop(stream);
+    // The server notices on this connection's next turn; another whole call passes meanwhile.
+    get(addr, "/other").await;
+    assert_eq!((simulator.held().len(), service.effects.load(Ordering::SeqCst)), (1, 1));
+    assert!(simulator.release(held.id));
+    let entry = settled(&simulator, 1).await;
+    assert_eq!((entry.outcome, entry.performed), (Outcome::ClientGone, true));
+    assert_eq!(service.effects.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn replies_instead_of_the_effect_and_after_it() {
     let (_running, simulator, service, addr) = counter().await;
     simulator.add_rule(Rule::once("me", Fault::reply(503, &json!({ "error": 1 }))).when("who", "a b"));

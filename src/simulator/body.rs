@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use super::server::CallGuard;
+use super::call::CallGuard;
 
 /// The connection ends here, by script.
 #[derive(Debug, thiserror::Error)]

@@ -57,6 +57,9 @@ pub enum Fault {
         /// By name.
         set: BTreeMap<String, Option<String>>,
     },
+    /// The call is performed even if its client goes away while it is held or delayed: a service that got the request late, or whose
+    /// front end gave up first. Together with `hold` at `received` the effect comes when the call is released.
+    Outlive,
     /// The headers promise the whole body, that many bytes of it come, then the connection ends.
     Truncate {
         /// How many.
@@ -95,6 +98,7 @@ impl Fault {
             Self::Reply { .. } => "reply",
             Self::Redirect { .. } => "redirect",
             Self::Headers { .. } => "headers",
+            Self::Outlive => "outlive",
             Self::Truncate { .. } => "truncate",
             Self::Slow { .. } => "slow",
             Self::Endless { .. } => "endless",

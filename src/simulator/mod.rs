@@ -10,6 +10,7 @@
 //! shared code with what it judges. See docs/simulator.md.
 
 mod body;
+mod call;
 pub mod control;
 pub mod fault;
 pub mod graph;

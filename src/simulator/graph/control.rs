@@ -98,7 +98,9 @@ impl State {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndRequest {
-    fingerprint: String,
+    fingerprint: Option<String>,
+    /// Instead of a fingerprint: all tokens of that user.
+    user: Option<String>,
     state: TokenState,
 }
 
@@ -140,11 +142,12 @@ pub(super) fn serve(graph: &Graph, method: &Method, path: &str, body: &Value, no
         }
         ("POST", "tokens/state") => {
             let asked: EndRequest = parsed(body.clone())?;
-            if graph.set_token_state(&asked.fingerprint, asked.state) {
-                Ok(json!({}))
-            } else {
-                Err(ControlError::Invalid("there is no token of that fingerprint".into()))
-            }
+            let now_in_it = match (&asked.fingerprint, &asked.user) {
+                (Some(fingerprint), None) => usize::from(graph.set_token_state(fingerprint, asked.state)),
+                (None, Some(user)) => graph.set_token_states(user, asked.state),
+                _ => return Err(ControlError::Invalid("say `fingerprint` or `user`".into())),
+            };
+            if now_in_it == 0 { Err(ControlError::Invalid("there is no such token".into())) } else { Ok(json!({ "tokens": now_in_it })) }
         }
         _ => Err(ControlError::NotFound),
     }

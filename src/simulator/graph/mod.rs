@@ -145,6 +145,15 @@ impl Graph {
         })
     }
 
+    /// Sets the state of all tokens of a user from outside, and says of how many.
+    pub fn set_token_states(&self, user: &str, state: TokenState) -> usize {
+        let fingerprints: Vec<String> = {
+            let world = self.lock();
+            world.tokens.iter().filter(|token| token.user.as_deref() == Some(user)).map(|token| token.fingerprint.clone()).collect()
+        };
+        fingerprints.iter().filter(|fingerprint| self.set_token_state(fingerprint, state)).count()
+    }
+
     /// Changes knobs.
     pub fn set_knobs(&self, change: impl FnOnce(&mut Knobs)) {
         self.change(|world| change(&mut world.knobs));

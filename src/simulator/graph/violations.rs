@@ -30,7 +30,7 @@ pub enum ViolationKind {
     MissingProof,
     /// A call before the wait that a throttle stated was over.
     CallDuringThrottle,
-    /// The same token refreshed twice within a sixtieth of its life, though the first answer arrived and was good.
+    /// The same token refreshed twice within a sixtieth of its life, though the first answer arrived and was good, or brought the same token.
     RefreshTooOften,
     /// A refresh again, soon after a 190 and with nothing changed.
     RefreshAfterDeath,
@@ -129,7 +129,7 @@ pub(super) fn judge_refresh(world: &mut World, at: usize, now: Timestamp) {
     let again = world.tokens[at].end(now).is_none()
         && world.tokens[at].refreshed.is_some_and(|(when, minted)| {
             world.tokens.get(minted).is_some_and(|minted| minted.delivered && minted.end(now).is_none())
-                && world.knobs.refresh == super::knobs::RefreshKnobs::default()
+                && (world.knobs.refresh.same_token || world.knobs.refresh == super::knobs::RefreshKnobs::default())
                 && now < later(when, life / 60)
         });
     if again {
