@@ -7,16 +7,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evertoken::graph::Provider as _;
+use evertoken::graph::client::{AppTokenMode, GraphBase, GraphClient, GraphSettings, Transport, TransportSettings};
+use evertoken::rotation::token::Token;
 use evertoken::simulator::fault::{Fault, Rule, Stage, fingerprint};
 use evertoken::simulator::graph::knobs::Knobs;
 use evertoken::simulator::graph::state::{App, AppStatus, TokenKind, TokenSpec, TokenState};
 use evertoken::simulator::graph::violations::ViolationKind;
 use evertoken::simulator::graph::{Graph, Issued, serve_on};
 use evertoken::simulator::server::Running;
+use evertoken::simulator::service::{Request, Service as _};
 use evertoken::simulator::virtual_clock::VirtualClock;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
 use raw_http::{Answer, call, get, post};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -155,6 +161,35 @@ async fn a_whole_rotation_is_answered_as_meta_does_and_nobody_complains() {
     assert_eq!((working[0].minted_from.as_deref(), working[0].delivered), (Some(bench.old.fingerprint.as_str()), true));
     let calls: Vec<String> = bench.running.simulator().journal(0).into_iter().map(|entry| entry.call).collect();
     assert_eq!(calls, ["refresh", "introspect", "me", "me", "revoke", "introspect", "me", "me"]);
+}
+
+#[tokio::test]
+async fn the_products_own_client_rotates_without_a_violation() {
+    let bench = bench().await;
+    let base = GraphBase::new(&bench.running.url(), "v26.0").unwrap();
+    let settings = GraphSettings { base, app_id: APP.into(), app_secret: SECRET.to_owned().into(), app_token: AppTokenMode::Composed };
+    let client = GraphClient::new(settings, Transport::new(TransportSettings::default()).unwrap());
+    let old = Token::new(bench.old.text.clone()).unwrap();
+    assert!(client.introspect_app().await.result.unwrap().valid);
+    let refreshed = client.refresh(&old).await.result.unwrap();
+    let new = Token::new(refreshed.text.expose_secret()).unwrap();
+    let seen = client.introspect(&new).await;
+    assert_eq!(seen.date, Some("2026-11-25T12:00:00Z".parse().unwrap()));
+    assert!(seen.result.unwrap().valid);
+    bench.knobs(json!({ "client_business_id_unknown": true })).await;
+    assert_eq!(client.me(&new).await.result.unwrap().id.as_deref(), Some("10001"));
+    assert!(client.revoke(&old, &new).await.result.unwrap());
+    assert!(!client.introspect(&old).await.result.unwrap().valid);
+    assert_eq!(client.me(&old).await.result.unwrap_err().subcode, Some(466));
+
+    // The composed app token is refused from here on, so the client fetches one.
+    bench.knobs(json!({ "composed_app_token_refused": true })).await;
+    assert!(client.introspect(&new).await.result.unwrap().valid);
+    let refusal = json!({ "call": "me", "times": 1, "code": 4, "usage": { "business_regain_min": 2, "duplicate_keys": true } });
+    bench.knobs(json!({ "refuse": [refusal] })).await;
+    let throttled = client.me(&new).await;
+    assert_eq!((throttled.result.unwrap_err().code, throttled.usage.regain_after), (Some(4), Some(SignedDuration::from_mins(2))));
+    assert_eq!(bench.violations(), []);
 }
 
 #[tokio::test]
@@ -453,6 +488,8 @@ async fn usage_headers_come_in_every_combination_and_their_wait_is_watched() {
         let answer = bench.me(&bench.old.text).await;
         assert!(answer.header(name).unwrap().contains(part), "{usage}");
         bench.pass(wait - 1);
+        bench.me(&bench.old.text).await;
+        assert_eq!(bench.violations(), []);
         bench.introspect(&bench.old.text).await;
         let expected: &[ViolationKind] = if wait > 0 { &[ViolationKind::CallDuringThrottle] } else { &[] };
         assert_eq!(bench.violations(), expected, "{usage}");
@@ -753,6 +790,112 @@ fn every_guess_in_the_source_is_in_the_docs() {
     for guess in &guesses {
         assert!(docs.contains(&format!("| {guess} |")), "{guess} is not in docs/simulator.md");
     }
+    for fault in 1..=28 {
+        assert!(docs.contains(&format!("| F{fault} |")), "F{fault} is not in docs/simulator.md");
+    }
     let listed = docs.lines().filter(|line| line.starts_with("| G")).count();
     assert_eq!(listed, guesses.len(), "docs/simulator.md lists guesses that the source does not make");
+}
+
+type RequestParts = (&'static str, Vec<&'static str>, Vec<(&'static str, &'static str)>, &'static str, Vec<u8>);
+
+/// A request made of words that mean something to Graph, and of some that do not.
+fn any_request() -> impl Strategy<Value = RequestParts> {
+    let words = |words: &'static [&'static str]| proptest::sample::select(words);
+    let method = words(&["GET", "POST", "DELETE", "PUT"]);
+    let segment = words(&[
+        "v26.0",
+        "v1.0",
+        "v99.0",
+        "v.",
+        "oauth",
+        "access_token",
+        "revoke",
+        "debug_token",
+        "me",
+        "permissions",
+        "10001",
+        "7001",
+        "8001",
+        "access_tokens",
+        "applications",
+        "system_users",
+        "phone_numbers",
+        "register",
+        "",
+        "%00",
+        "é",
+    ]);
+    let name = words(&[
+        "access_token",
+        "input_token",
+        "fb_exchange_token",
+        "revoke_token",
+        "client_id",
+        "client_secret",
+        "grant_type",
+        "appsecret_proof",
+        "appsecret_time",
+        "fields",
+        "business_app",
+        "scope",
+        "name",
+        "role",
+        "status",
+        "set_token_expires_in_60_days",
+    ]);
+    let value = words(&[
+        "OLD",
+        "ADMIN_TOKEN",
+        "1234567890|app-secret-0123456789abcdef",
+        "1234567890",
+        "app-secret-0123456789abcdef",
+        "fb_exchange_token",
+        "client_credentials",
+        "|",
+        "",
+        "id,,name",
+        "9223372036854775808",
+        "-1",
+        "true",
+        "ADMIN",
+        "EMPLOYEE",
+        "\u{0}",
+    ]);
+    let path = proptest::collection::vec(segment, 0..5);
+    let pairs = proptest::collection::vec((name, value), 0..8);
+    let kind = words(&["application/json", "multipart/form-data; boundary=", "application/x-www-form-urlencoded", ""]);
+    (method, path, pairs, kind, proptest::collection::vec(any::<u8>(), 0..40))
+}
+
+fn built((method, path, pairs, kind, body): RequestParts) -> Request {
+    Request {
+        method: method.parse().unwrap(),
+        path: format!("/{}", path.join("/")),
+        raw_query: String::new(),
+        pairs: pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        headers: [(hyper::header::CONTENT_TYPE, kind.parse().unwrap())].into_iter().collect(),
+        body: body.into(),
+    }
+}
+
+proptest! {
+    /// Whatever comes, an answer goes out whose body is JSON, and no secret of an app is in it.
+    #[test]
+    fn any_requests_are_answered(requests in proptest::collection::vec(any_request(), 1..12), life in any::<i64>(), age in any::<i64>()) {
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        let graph = Graph::sample(Knobs { token_life_s: life, ..Knobs::default() });
+        graph.issue(TokenSpec { text: Some("OLD".into()), age_s: age, ..Graph::sample_token() }, now);
+        graph.issue(TokenSpec { text: Some("ADMIN_TOKEN".into()), user: Some("10000".into()), ..Graph::sample_token() }, now);
+        for request in requests.into_iter().map(built) {
+            graph.received(&request, now);
+            let mut response = graph.answer(&request, now);
+            graph.dress(&request, &mut response, now);
+            let body = String::from_utf8(response.body).unwrap();
+            prop_assert!(serde_json::from_str::<Value>(&body).is_ok(), "{body}");
+            prop_assert!(!body.contains(SECRET), "{body}");
+            prop_assert!((200..=500).contains(&response.status));
+        }
+        prop_assert!(!json!(graph.state(now)).to_string().contains(SECRET));
+    }
 }

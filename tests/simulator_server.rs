@@ -150,6 +150,9 @@ async fn replies_instead_of_the_effect_and_after_it() {
     assert_eq!(post(addr, "/_control/rules", &rule).await.json()["ids"], json!([2]));
     let answer = get(addr, "/me").await;
     assert_eq!((answer.body.as_slice(), service.effects.load(Ordering::SeqCst)), ([255, 0].as_slice(), 1));
+    simulator.add_rule(Rule::once("me", Fault::page(200, "text/plain", "Service Unavailable")));
+    simulator.add_rule(Rule::once("me", Fault::Headers { set: [("content-length".to_owned(), Some("9999".to_owned()))].into() }));
+    assert_eq!(get(addr, "/me").await.text(), "Service Unavailable");
     let fault = Fault::Redirect { location: "http://elsewhere/".into(), status: 307 };
     simulator.add_rule(Rule::once("me", fault));
     let answer = get(addr, "/me").await;

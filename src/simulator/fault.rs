@@ -84,8 +84,14 @@ impl Fault {
     /// A scripted JSON answer instead of the effect.
     #[must_use]
     pub fn reply(status: u16, body: &serde_json::Value) -> Self {
-        let headers = BTreeMap::from([("content-type".to_owned(), "application/json; charset=UTF-8".to_owned())]);
-        Self::Reply { at: ReplyAt::Received, status, headers, body: body.to_string(), body_bytes: None }
+        Self::page(status, "application/json; charset=UTF-8", &body.to_string())
+    }
+
+    /// Any scripted answer instead of the effect: a proxy's page, "Service Unavailable" with status 200, nothing at all.
+    #[must_use]
+    pub fn page(status: u16, content_type: &str, body: &str) -> Self {
+        let headers = BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]);
+        Self::Reply { at: ReplyAt::Received, status, headers, body: body.to_owned(), body_bytes: None }
     }
 
     /// Its name in rules and journal.

@@ -202,6 +202,10 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
 pub(super) fn assemble(response: &Response, body: impl FnOnce(Bytes) -> Playback) -> hyper::Response<Playback> {
     let mut headers = HeaderMap::new();
     for (name, value) in &response.headers {
+        // Framing is the server's: a wrong length is the fault `truncate`, not a header.
+        if ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+            continue;
+        }
         // What a script wants to send and HTTP cannot is left out.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes())) {
             headers.append(name, value);

@@ -246,7 +246,7 @@ impl World {
     /// Issues a token. A text that is already a token's takes its place.
     pub(super) fn issue(&mut self, spec: TokenSpec, now: Timestamp) -> usize {
         let life = spec.life_s.unwrap_or(self.knobs.token_life_s);
-        let issued_at = later(whole_second(now), -spec.age_s);
+        let issued_at = later(whole_second(now), spec.age_s.saturating_neg());
         let text = spec.text.unwrap_or_else(|| random_token(&self.knobs.marker));
         let at = self.tokens.len();
         self.by_text.insert(text.clone(), at);

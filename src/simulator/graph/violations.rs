@@ -28,7 +28,7 @@ pub enum ViolationKind {
     MissingVersion,
     /// A user's or system user's token as caller, without `appsecret_proof`.
     MissingProof,
-    /// A call before the wait that a throttle stated was over.
+    /// A call before the wait that a throttle stated was over; calls such as consumers make are not counted.
     CallDuringThrottle,
     /// The same token refreshed twice within a sixtieth of its life, though the first answer arrived and was good, or brought the same token.
     RefreshTooOften,
@@ -65,9 +65,10 @@ pub(super) fn judge_call(world: &mut World, call: &Call<'_>) {
     if let Some(app) = app_of(world, call)
         && let Some(until) = world.throttled_until.get(&app).copied()
     {
-        if call.now < until {
+        // Consumers share the app, and nobody told them.
+        if call.now < until && !call.is_consumers() {
             world.violate(ViolationKind::CallDuringThrottle, call.now, format!("{} of app {app}, told to wait until {until}", call.name));
-        } else {
+        } else if call.now >= until {
             world.throttled_until.remove(&app);
         }
     }

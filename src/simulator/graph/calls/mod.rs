@@ -92,10 +92,16 @@ impl<'a> Call<'a> {
         self.param("access_token").or_else(header).filter(|text| !text.is_empty())
     }
 
+    /// Whether a consumer of tokens makes such calls, rather than who rotates them.
+    pub(super) fn is_consumers(&self) -> bool {
+        matches!(self.route, Route::Me | Route::Permissions | Route::PhoneNumbers(_) | Route::Node(_))
+    }
+
     fn routed(&self, knobs: &Knobs) -> (Route, &'static str) {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         let method = self.request.method.as_str();
         let get = method == "GET";
+        // GUESS(G4): these take GET only; POST is documented nowhere.
         let oauth = get || (method == "POST" && knobs.allow_post_oauth);
         match (path.as_slice(), method) {
             (["oauth", "access_token"], _) if oauth => match self.param("grant_type") {
