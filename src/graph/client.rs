@@ -321,3 +321,81 @@ fn access_token(mut body: Value) -> Result<(SecretString, Option<i64>), &'static
         _ => Err("no access_token in the answer"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+    const HEADERS: [&str; 7] =
+        ["date", "retry-after", "x-app-usage", "x-business-use-case-usage", "x-ad-account-usage", "x-fb-trace-id", "www-authenticate"];
+
+    /// Bytes, and JSON with the names that matter in every wrong place.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            ".{0,40}".prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        let names = prop::sample::select(vec![
+            "error",
+            "data",
+            "code",
+            "error_subcode",
+            "message",
+            "access_token",
+            "expires_in",
+            "is_valid",
+            "expires_at",
+            "scopes",
+            "granular_scopes",
+            "scope",
+            "target_ids",
+            "is_transient",
+            "type",
+            "id",
+            "success",
+            "fbtrace_id",
+        ]);
+        let json = leaf.prop_recursive(4, 40, 6, move |inner| {
+            let fields = prop::collection::vec((names.clone(), inner.clone()), 0..6);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(Value::from),
+                fields.prop_map(|fields| Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())),
+            ]
+        });
+        prop_oneof![prop::collection::vec(any::<u8>(), 0..200), json.prop_map(|json| json.to_string().into_bytes())]
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics_or_shows_what_was_sent(
+            status in any::<u16>(),
+            body in body(),
+            headers in prop::collection::vec((prop::sample::select(HEADERS.to_vec()), "[ -~]{0,60}"), 0..6),
+            secret in "[A-Za-z0-9]{12,40}",
+            echo in any::<bool>(),
+        ) {
+            let body = if echo { format!(r#"{{"error":{{"code":190,"type":"{secret}","message":"a {secret} b","fbtrace_id":"{secret}"}}}}"#).into() } else { body };
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+            }
+            let received = Received { status, headers: map, body: Ok(body.into()) };
+            let sent = Sent::new(&[&secret]);
+            let faults = [
+                read(Endpoint::Refresh, &received, &sent, access_token).result.err(),
+                read(Endpoint::DebugToken, &received, &sent, |body| introspection::decode(&body).ok_or("no")).result.err(),
+                read(Endpoint::Revoke, &received, &sent, |body| Ok(boolean(body.get("success").unwrap_or(&body)))).result.err(),
+            ];
+            for fault in faults.into_iter().flatten() {
+                prop_assert!(!format!("{fault:?}").contains(&secret), "{fault:?}");
+                prop_assert!(fault.what.len() < 2000 && !fault.what.contains(char::is_control), "{fault:?}");
+                prop_assert!(fault.wait.is_none_or(|wait| !wait.is_negative() && wait <= crate::graph::usage::WAIT_MAX));
+            }
+        }
+    }
+}
