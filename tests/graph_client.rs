@@ -216,6 +216,28 @@ async fn only_a_failure_to_connect_is_certain() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_not_come_about_in_time_is_certain() {
+    let short = Deadlines { connect: Duration::from_millis(300), ..Deadlines::default() };
+    // TCP: a listener whose queue is full drops what knocks.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(connected.unwrap());
+    }
+    let no_tcp = fault(client_at(&format!("http://{address}"), AppTokenMode::Composed, short).refresh(&token(OLD)).await);
+    assert_eq!(no_tcp.certainty, Certainty::NotDone, "{no_tcp}");
+    // TLS: the connection stands and the other side is mute.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = mute.local_addr().unwrap();
+    let no_tls = fault(client_at(&format!("https://{address}"), AppTokenMode::Composed, short).refresh(&token(OLD)).await);
+    assert_eq!(no_tls.certainty, Certainty::NotDone, "{no_tls}");
+    assert!(no_tls.what.contains("deadline"), "{no_tls}");
+}
+
+#[tokio::test]
 async fn everything_after_the_connection_is_unknown() {
     let head = "HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\n";
     let deep = format!(r#"{{"access_token":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
@@ -532,6 +554,9 @@ fn settings_that_cannot_work_are_refused_before_the_first_call() {
         deadlines: Deadlines::default(),
     };
     assert_eq!(refused(settings(Some("::"), None, "x")), TransportSettingsError::Proxy);
-    assert_eq!(refused(settings(None, Some(b"no pem"), "x")), TransportSettingsError::Authorities);
+    let no_certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for pem in [b"no pem".as_slice(), b"", no_certificate] {
+        assert_eq!(refused(settings(None, Some(pem), "x")), TransportSettingsError::Authorities);
+    }
     assert_eq!(refused(settings(None, None, "x\n")), TransportSettingsError::UserAgent);
 }

@@ -1,8 +1,8 @@
 //! [`GraphClient`]: the calls of one app, as Meta documents them.
 //!
-//! Each call goes the same way: a [`GraphUrl`](super::url) is built, the [`Transport`] sends it, headers and body are read, and
-//! what is not the expected success is classified. A log line names the endpoint, the status, codes and the trace id, never a
-//! URL, a token or a message of the other side that was not redacted.
+//! Each call goes the same way: its URL is built, the [`Transport`] sends it, headers and body are read, and what is not the
+//! expected success is classified. A log line names the endpoint, the status, codes and the trace id, never a URL, a token or a
+//! message of the other side that was not redacted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

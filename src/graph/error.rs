@@ -13,7 +13,8 @@ use super::lenient::{boolean, integer};
 use super::redaction::Sent;
 use super::url::Endpoint;
 use super::usage::Pace;
-use crate::rotation::fault::{Certainty, Fault, FaultClass};
+use crate::rotation::fault::FaultClass::{self, AppCredential, BadRequest, Permission, Policy, Throttled, TokenDead, Transient};
+use crate::rotation::fault::{Certainty, Fault};
 
 /// One row of the table of codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +42,6 @@ const fn sub(code: i64, subcode: i64, class: FaultClass, meaning: &'static str) 
 const fn range(from: i64, to: i64, class: FaultClass, meaning: &'static str) -> Row {
     Row { from, to, subcode: None, class, meaning }
 }
-
-use FaultClass::{AppCredential, BadRequest, Permission, Policy, Throttled, TokenDead, Transient};
 
 /// Meta's codes (Graph error handling, rate limits, WhatsApp Cloud API error codes, the references of the edges). The first row
 /// that fits counts.
@@ -210,10 +209,7 @@ impl Refusal<'_> {
     /// code 1 or 2 or a status of 500 and more the effect may have happened.
     pub(super) fn of_graph(&self, error: &GraphError) -> Fault {
         let (class, meaning) = error.class(self.endpoint, self.status);
-        let refused = match error.code {
-            Some(code) => row(code, None).is_some() || (400..500).contains(&self.status),
-            None => false,
-        };
+        let refused = error.code.is_some_and(|code| row(code, error.subcode).is_some() || (400..500).contains(&self.status));
         let certainty = if refused && class != Transient && self.status < 500 { Certainty::NotDone } else { Certainty::Unknown };
         let code = match (error.code, error.subcode) {
             (Some(code), Some(subcode)) => format!("Graph {code}/{subcode}"),

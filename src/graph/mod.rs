@@ -1,7 +1,12 @@
 //! Meta's Graph API: the five calls that a rotation needs.
 //!
-//! [`Provider`] is what the daemon sees; `client::GraphClient` is the real one. Every answer carries the provider's `Date`,
+//! [`Provider`] is what the daemon sees; [`client::GraphClient`] is the real one. Every answer carries the provider's `Date`,
 //! because irreversible steps are timed by the provider's clock only (I3.4).
+//!
+//! Nothing here retries, and nothing decides what a fault means for a rotation: an answer is read as far as it goes, and says
+//! whether the effect may have happened. The parts, from the wire upwards: `url` builds what is sent (and never shows it),
+//! `transport` sends it within a deadline and reads at most 64 KiB, [`usage`] reads the headers, [`error`] classifies refusals by a
+//! table, `redaction` makes Meta's words fit for a log, `introspection` and `lenient` read what Meta spells in several ways.
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -37,7 +42,8 @@ pub struct Usage {
     /// The highest percentage seen in any of the headers; 100 and more means throttled.
     pub percent: Option<f64>,
     /// How long until access is regained, the longest of `Retry-After` (seconds), `X-Business-Use-Case-Usage` (minutes) and
-    /// `X-Ad-Account-Usage` (seconds).
+    /// `X-Ad-Account-Usage` (seconds). The last is also sent by an app that is far from its limit, so this binds only after a
+    /// throttled call or with `percent` at 100; a throttled call's own wait is in [`Fault::wait`].
     pub regain_after: Option<SignedDuration>,
 }
 

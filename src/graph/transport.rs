@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, Proxy, Response, redirect, retry};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -71,7 +74,16 @@ pub struct Transport {
     roots: Vec<Certificate>,
     user_agent: HeaderValue,
     deadlines: Deadlines,
-    clients: [OnceCell<Client>; 6],
+    plain: Clients,
+    loopback_tls: Clients,
+    network: Clients,
+}
+
+/// The clients of one route, each built at its first call.
+#[derive(Default)]
+struct Clients {
+    once: OnceCell<Client>,
+    pooled: OnceCell<Client>,
 }
 
 /// Which client carries a call.
@@ -127,12 +139,18 @@ impl Transport {
         let proxy = settings.proxy.map(Proxy::all).transpose().map_err(|_url| TransportSettingsError::Proxy)?;
         let roots = match settings.ca_pem {
             None => Vec::new(),
-            Some(pem) => {
-                Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty()).ok_or(TransportSettingsError::Authorities)?
-            }
+            Some(pem) => read_roots(&pem).filter(|roots| !roots.is_empty()).ok_or(TransportSettingsError::Authorities)?,
         };
         let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(|_character| TransportSettingsError::UserAgent)?;
-        Ok(Arc::new(Self { proxy, roots, user_agent, deadlines: settings.deadlines, clients: Default::default() }))
+        Ok(Arc::new(Self {
+            proxy,
+            roots,
+            user_agent,
+            deadlines: settings.deadlines,
+            plain: Clients::default(),
+            loopback_tls: Clients::default(),
+            network: Clients::default(),
+        }))
     }
 
     /// How long calls may take.
@@ -157,8 +175,15 @@ impl Transport {
     }
 
     async fn client(&self, route: Route, carrier: Carrier) -> Result<&Client, String> {
-        let at = 2 * route as usize + usize::from(carrier == Carrier::Once);
-        let Some(cell) = self.clients.get(at) else { return Err("no such client".to_owned()) };
+        let clients = match route {
+            Route::Plain => &self.plain,
+            Route::LoopbackTls => &self.loopback_tls,
+            Route::Network => &self.network,
+        };
+        let cell = match carrier {
+            Carrier::Once => &clients.once,
+            Carrier::Pooled => &clients.pooled,
+        };
         cell.get_or_try_init(|| self.build(route, carrier)).await
     }
 
@@ -198,6 +223,18 @@ impl Transport {
         };
         built.map_err(|error| format!("the HTTP client cannot be built: {}", cause(error)))
     }
+}
+
+/// The certificates of a PEM file, each tried as a root: reqwest itself would find fault with one at the first call only.
+fn read_roots(pem: &[u8]) -> Option<Vec<Certificate>> {
+    let mut trial = RootCertStore::empty();
+    CertificateDer::pem_slice_iter(pem)
+        .map(|certificate| {
+            let certificate = certificate.ok()?;
+            trial.add(certificate.clone()).ok()?;
+            Certificate::from_der(&certificate).ok()
+        })
+        .collect()
 }
 
 /// Reads a body up to the cap. The text of the error is ours.
