@@ -1,5 +1,6 @@
 //! One token's worker over both stores and the simulators: whole rotations, with every decision made by the real plan.
 
+#[cfg(test)]
 mod rig;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use evertoken::rotation::command::Command;
 use evertoken::rotation::health::Phase;
 use rig::{Kind, Rig};
 
+#[cfg(test)]
 async fn clean_rotation(kind: Kind) {
     let rig = Rig::new(kind, 40).await;
     let fleet = rig.fleet();

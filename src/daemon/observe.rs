@@ -161,7 +161,8 @@ impl Worker {
             super::fleet::lock(&fleet.usage).insert(self.app.name.clone(), percent / 100.0);
             if percent >= USAGE_PRESSED_PERCENT {
                 // Above three quarters the rate halves: each mint waits for one more place. At 100 and more the provider has said stop.
-                let wait = answer.usage.regain_after.unwrap_or(jiff::SignedDuration::from_secs(if percent >= 100.0 { 900 } else { 2 }));
+                let wait =
+                    answer.usage.regain_after.unwrap_or_else(|| jiff::SignedDuration::from_secs(if percent >= 100.0 { 900 } else { 2 }));
                 self.app.press(wait);
             }
         }

@@ -60,7 +60,7 @@ impl Planner {
     }
 
     /// The most urgent token that is due.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn take(&mut self) -> Option<usize> {
         let (_, token) = self.ready.pop_first()?;
         if let Some(slot) = self.ready_as.get_mut(token) {
             *slot = None;
@@ -97,7 +97,7 @@ mod tests {
         planner.schedule(2, boot(50));
         let ends = |token: usize| Timestamp::from_second(100 - i64::try_from(token).unwrap()).unwrap();
         planner.advance(boot(20), ends);
-        assert_eq!((planner.next(), planner.next(), planner.next()), (Some(1), Some(0), None));
+        assert_eq!((planner.take(), planner.take(), planner.take()), (Some(1), Some(0), None));
         assert_eq!(planner.next_due(), Some(boot(50)));
     }
 
@@ -109,7 +109,7 @@ mod tests {
         planner.advance(boot(2), |_| Timestamp::MAX);
         planner.schedule(3, boot(2));
         planner.advance(boot(2), |_| Timestamp::MIN);
-        assert_eq!((planner.next(), planner.next()), (Some(3), None), "one place in the queue, whatever is said meanwhile");
+        assert_eq!((planner.take(), planner.take()), (Some(3), None), "one place in the queue, whatever is said meanwhile");
         planner.schedule(3, boot(4));
         planner.remove(3);
         assert_eq!(planner.next_due(), None);

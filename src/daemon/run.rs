@@ -61,10 +61,13 @@ pub struct Daemon {
     rows: Vec<Row>,
     by_name: BTreeMap<String, usize>,
     planner: Planner,
-    running: JoinSet<(usize, Box<Worker>, PassEnd)>,
+    running: JoinSet<Passed>,
     tasks: BTreeMap<Id, usize>,
     stopping: bool,
 }
+
+/// A pass that ended: which token, its worker back, what it came to.
+type Passed = (usize, Box<Worker>, PassEnd);
 
 /// One token as the loop sees it.
 struct Row {
@@ -144,7 +147,7 @@ impl Daemon {
         let rows = &self.rows;
         self.planner.advance(clock::boot(), |token| rows.get(token).map_or(jiff::Timestamp::MAX, |row| row.urgency));
         while self.running.len() < POOL {
-            let Some(token) = self.planner.next() else { return };
+            let Some(token) = self.planner.take() else { return };
             self.start(token);
         }
     }
@@ -166,7 +169,7 @@ impl Daemon {
         self.tasks.insert(handle.id(), token);
     }
 
-    fn finished(&mut self, done: Result<(Id, (usize, Box<Worker>, PassEnd)), JoinError>) {
+    fn finished(&mut self, done: Result<(Id, Passed), JoinError>) {
         match done {
             Ok((id, (token, worker, end))) => {
                 self.tasks.remove(&id);
@@ -295,9 +298,10 @@ impl Daemon {
                     was = was.as_ref().map(|veto| veto.why.as_str()),
                     "a person closed the breaker; the next revoke is a canary again"
                 );
-                let text = was.map_or("the breaker was closed already; the next revoke is a canary again".to_owned(), |veto| {
-                    format!("closed; it was open since {}: {}", veto.at, veto.why)
-                });
+                let text = was.map_or_else(
+                    || "the breaker was closed already; the next revoke is a canary again".to_owned(),
+                    |veto| format!("closed; it was open since {}: {}", veto.at, veto.why),
+                );
                 self.wake_all();
                 drop(answer.send(vec![Reply { token: String::new(), done: true, text }]));
             }

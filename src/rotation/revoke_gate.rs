@@ -166,7 +166,7 @@ fn not_used_anywhere(evidence: &Evidence, victim: &Victim, fresh: Boot) -> Conju
         holds: current.is_some() && used.is_empty(),
         value: format!(
             "current {}, old {}, old found in [{}]",
-            current.map_or("unknown".to_owned(), |token| token.to_string()),
+            current.map_or_else(|| "unknown".to_owned(), |token| token.to_string()),
             victim.fingerprint,
             used.join(", ")
         ),
@@ -268,9 +268,12 @@ fn not_business_integration(evidence: &Evidence, record: &Record) -> Conjunct {
     Conjunct {
         name: "not_business_integration",
         holds: bound == Some(false),
-        value: bound.map_or("unknown".to_owned(), |bound| {
-            if bound { "bound to a client's business".to_owned() } else { "a classic system user token".to_owned() }
-        }),
+        value: bound.map_or_else(
+            || "unknown".to_owned(),
+            |bound| {
+                if bound { "bound to a client's business".to_owned() } else { "a classic system user token".to_owned() }
+            },
+        ),
     }
 }
 
@@ -286,7 +289,11 @@ fn breaker_closed(evidence: &Evidence) -> Conjunct {
 
 fn not_held(record: &Record) -> Conjunct {
     let said = record.hold.as_ref().or(record.frozen.as_ref());
-    Conjunct { name: "not_held", holds: said.is_none(), value: said.map_or("no hold".to_owned(), |said| format!("held: {}", said.why)) }
+    Conjunct {
+        name: "not_held",
+        holds: said.is_none(),
+        value: said.map_or_else(|| "no hold".to_owned(), |said| format!("held: {}", said.why)),
+    }
 }
 
 /// The caller of a revoke is the new token, so a dead new token cannot kill the old one.

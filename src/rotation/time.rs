@@ -22,7 +22,7 @@ impl Boot {
     /// Later by a duration (earlier by a negative one), clamped.
     #[must_use]
     pub fn plus(self, by: SignedDuration) -> Self {
-        let nanos = i64::try_from(by.as_nanos()).unwrap_or(if by.is_negative() { i64::MIN } else { i64::MAX });
+        let nanos = i64::try_from(by.as_nanos()).unwrap_or_else(|_beyond| if by.is_negative() { i64::MIN } else { i64::MAX });
         Self(self.0.saturating_add(nanos))
     }
 
@@ -86,7 +86,7 @@ pub struct Dated<T> {
 /// `at + by`, clamped to the ends of time.
 #[must_use]
 pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.checked_add(by).unwrap_or(if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
+    at.checked_add(by).unwrap_or_else(|_beyond| if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 /// `duration * factor`, clamped.

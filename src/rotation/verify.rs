@@ -156,7 +156,7 @@ mod tests {
     fn reasons(change: impl FnOnce(&mut Introspection)) -> Vec<String> {
         match verdict(change) {
             Verdict::Reject { reasons } => reasons,
-            other => panic!("{other:?}"),
+            other @ (Verdict::Accept { .. } | Verdict::NotYet { .. }) => panic!("{other:?}"),
         }
     }
 

@@ -51,12 +51,9 @@ pub(super) fn managed<'a>(evidence: &'a Evidence, policy: &Policy, store: &'a St
 fn adopt<T>(evidence: &Evidence, policy: &Policy, store: &StoreEvidence) -> Settled<T> {
     let life = life_of(None);
     let again = audit(policy, life);
-    let (slot, content) = match &store.current {
-        Some((slot, content)) => (slot, content),
-        None => {
-            let remedy = "give it its token: `evertoken adopt --token-file PATH`";
-            return hold(evidence, again, Reason::attention("entry_empty", "the entry exists and holds nothing", remedy));
-        }
+    let Some((slot, content)) = &store.current else {
+        let remedy = "give it its token: `evertoken adopt --token-file PATH`";
+        return hold(evidence, again, Reason::attention("entry_empty", "the entry exists and holds nothing", remedy));
     };
     let token = match content {
         Content::Token { token, .. } => *token,

@@ -26,8 +26,8 @@ pub(super) fn settle(subject: &Subject<'_>, pending: Vec<Pending>) -> Settled {
 /// Staged tokens that no open rotation will promote: ended ones lose their mark, living ones wait to be revoked.
 fn strays(subject: &Subject<'_>) -> Settled {
     let Subject { evidence, store, record, life, .. } = *subject;
-    let strays = store.staged.iter().filter(|slot| *slot != subject.slot && !record.retirees.iter().any(|retiree| retiree.slot == **slot));
-    for slot in strays {
+    let stray = store.staged.iter().find(|slot| *slot != subject.slot && !record.retirees.iter().any(|retiree| retiree.slot == **slot));
+    if let Some(slot) = stray {
         let content = ask(evidence, life, evidence.slots.get(slot), Boot::ZERO, Look::Slot(slot.clone()))?;
         let token = content.as_ref().and_then(super::Content::token);
         let Some(token) = token.filter(|token| !holds(Some(subject.content), *token) && !record.retired.contains(token)) else {
@@ -170,13 +170,12 @@ fn begin(subject: &Subject<'_>, mut pending: Vec<Pending>) -> Settled {
         return Err(Box::new(Step::Hold { again: next_audit.min(next_store).max(boot), why }));
     }
     if due.is_some_and(|due| due <= now) && (record.request.is_none() || record.current.expires != Expiry::Never) {
-        match start(subject) {
-            Err(step) => match *step {
+        if let Err(step) = start(subject) {
+            match *step {
                 Step::Wait { until, why } => pending.push(Pending { until, why }),
                 Step::Hold { again, why } => pending.push(Pending { until: again, why }),
                 step @ (Step::Look(_) | Step::Do(_)) => return Err(Box::new(step)),
-            },
-            Ok(()) => {}
+            }
         }
     } else if pending.is_empty() {
         pending.push(Pending { until: due.map_or(Boot::FAR, |due| evidence.clock.boot_at(due)), why: waiting(subject, due) });
