@@ -14,6 +14,10 @@ use evertoken::store::{Mark, RecordBytes, SecretStore, Severity, Written};
 
 use crate::aws::{Simulated, settings, simulated};
 use crate::bed::{Bed, now, seeded, slot};
+use crate::env_var;
+
+/// Nobody listens there.
+const DEAD_PROXY: &str = "http://127.0.0.1:1";
 
 impl Simulated {
     fn dump(&self, entry: &str) -> SecretDump {
@@ -250,14 +254,14 @@ async fn the_environments_proxy_is_not_used() {
     let world = simulated(|_knobs| {}).await;
     let (entry, _held) = seeded(&*world.bed, "EAAold").await;
     assert_eq!(world.bed.other().current(&entry).await.unwrap().unwrap().payload.expose(), "EAAold");
-    if std::env::args().any(|argument| argument == "aws_faults::the_environments_proxy_is_not_used") && proxied() {
+    if env_var("ALL_PROXY").is_some_and(|proxy| proxy == DEAD_PROXY) {
         return;
     }
     // Again in a process whose environment names a proxy that nobody serves.
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", "aws_faults::the_environments_proxy_is_not_used"]);
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        again.env(name, "http://127.0.0.1:1");
+        again.env(name, DEAD_PROXY);
     }
     again.env_remove("NO_PROXY").env_remove("no_proxy");
     let output = again.output().unwrap();
@@ -265,16 +269,11 @@ async fn the_environments_proxy_is_not_used() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test asks whether it is the one in the prepared environment")]
-fn proxied() -> bool {
-    std::env::var("ALL_PROXY").is_ok_and(|proxy| proxy == "http://127.0.0.1:1")
-}
-
 #[tokio::test]
 async fn a_proxy_that_is_configured_is_used() {
     let world = simulated(|_knobs| {}).await;
     let (entry, _held) = seeded(&*world.bed, "EAAold").await;
-    let dead = AwsHttp::new(None, Some("http://127.0.0.1:1")).unwrap();
+    let dead = AwsHttp::new(None, Some(DEAD_PROXY)).unwrap();
     let store = AwsStore::new(settings(&world.running.url()), &dead);
     assert_fault(store.current(&entry).await, Certainty::NotDone, FaultClass::Unreachable);
 }
