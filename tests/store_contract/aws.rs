@@ -136,7 +136,7 @@ async fn aws_store_keeps_the_contract_where_unlabelled_versions_vanish_at_once()
 }
 
 /// A moto server of this test's own.
-struct Moto(Child);
+pub(crate) struct Moto(Child);
 
 impl Drop for Moto {
     fn drop(&mut self) {
@@ -152,6 +152,16 @@ fn moto_server() -> Option<PathBuf> {
 }
 
 impl Moto {
+    /// A server and its address. Without one the test is left out loudly, but not in CI.
+    pub(crate) async fn started() -> Option<(Self, String)> {
+        let Some(server) = moto_server() else {
+            assert!(env_var("CI").is_none(), "moto is missing: run scripts/moto.sh first");
+            println!("SKIPPED: moto is missing. Run scripts/moto.sh, or point EVERTOKEN_MOTO at a moto_server");
+            return None;
+        };
+        Some(Self::start(server).await)
+    }
+
     async fn start(server: PathBuf) -> (Self, String) {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(server);
@@ -181,11 +191,6 @@ const MOTO_DIVERGES: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn aws_store_keeps_the_contract_over_moto() {
-    let Some(server) = moto_server() else {
-        assert!(env_var("CI").is_none(), "moto is missing: run scripts/moto.sh first");
-        println!("SKIPPED: moto is missing. Run scripts/moto.sh, or point EVERTOKEN_MOTO at a moto_server");
-        return;
-    };
-    let (_moto, endpoint) = Moto::start(server).await;
+    let Some((_moto, endpoint)) = Moto::started().await else { return };
     run(Arc::new(AwsBed::new(endpoint)), MOTO_DIVERGES).await;
 }

@@ -9,10 +9,10 @@ use evertoken::rotation::fault::{Certainty, Fault as StoreFault, FaultClass};
 use evertoken::rotation::payload::Payload;
 use evertoken::simulator::fault::{Fault, Rule, Stage};
 use evertoken::simulator::secrets_manager::{Action, CURRENT, Denial, Kms, Quota, SecretDump};
-use evertoken::store::aws::{AwsHttp, AwsStore, AwsStoreError};
+use evertoken::store::aws::{AwsHttp, AwsSettings, AwsStore, AwsStoreError};
 use evertoken::store::{Mark, RecordBytes, SecretStore, Severity, Written};
 
-use crate::aws::{Simulated, settings, simulated};
+use crate::aws::{Moto, Simulated, settings, simulated};
 use crate::bed::{Bed, now, seeded, slot};
 use crate::env_var;
 
@@ -247,6 +247,43 @@ async fn a_secret_that_is_being_filled_by_two_gets_one_token() {
     assert_eq!((slow.unwrap(), quick.unwrap()), (Written::Conflict, Written::Done));
     assert_eq!(now(&*world.bed, &entry).await, "EAAtwo");
     assert_eq!(world.dump(&entry).labelled(CURRENT).unwrap().labels.len(), 1, "no label of ours is left");
+}
+
+#[tokio::test]
+async fn a_read_that_lags_is_unknown_and_never_a_conflict() {
+    let world = simulated(|_knobs| {}).await;
+    let (entry, _held) = seeded(&*world.bed, "EAAold").await;
+    let store = world.bed.store();
+    let lag = |ms: u64| world.sm.turn(|knobs| knobs.staleness.get_ms = ms);
+    lag(60_000);
+    assert_fault(store.write_record(&entry, &record(1, "one"), true).await, Certainty::Unknown, FaultClass::Transient);
+    assert!(store.look(&entry).await.is_err(), "the record is labelled and cannot be read: that is no look");
+    lag(0);
+    assert_eq!(store.write_record(&entry, &record(1, "one"), true).await.unwrap(), Written::Done);
+    assert_eq!(store.look(&entry).await.unwrap().record, Some(record(1, "one")));
+}
+
+/// Assumes a role at moto, which knows STS too, in a process whose environment says where that is.
+#[tokio::test]
+async fn a_role_is_assumed_for_secrets_of_another_account() {
+    let role = "arn:aws:iam::444455556666:role/evertoken";
+    if let Some(endpoint) = env_var("AWS_ENDPOINT_URL_STS") {
+        let there = AwsSettings {
+            role_arn: Some(role.to_owned()),
+            external_id: Some("chosen".to_owned()),
+            ..settings(&endpoint.into_string().unwrap())
+        };
+        let store = AwsStore::new(there, &AwsHttp::new(None, None).unwrap());
+        assert_eq!(store.install("theirs", &payload("EAAtheirs"), true).await.unwrap(), Written::Done);
+        assert!(store.look("theirs").await.unwrap().identity.contains(":444455556666:"), "in the role's account");
+        return;
+    }
+    let Some((_moto, endpoint)) = Moto::started().await else { return };
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "aws_faults::a_role_is_assumed_for_secrets_of_another_account"]).env("AWS_ENDPOINT_URL_STS", endpoint);
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[tokio::test]
