@@ -17,3 +17,13 @@ mod cases;
 #[cfg(test)]
 #[path = "store_contract/file.rs"]
 mod file;
+#[cfg(test)]
+#[path = "store_contract/file_crash.rs"]
+mod file_crash;
+
+/// The environment tells a test where its tools are and whether it may go without them.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the environment tells a test where its tools are")]
+fn env_var(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}

@@ -18,9 +18,8 @@
 //! safe against a writer who is first. Reads name their label or version. AWSPENDING is native rotation's: where it is, or where
 //! rotation is enabled, a look says so and the secret is not managed.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -28,7 +27,8 @@ use secrecy::SecretString;
 pub use self::client::AwsHttp;
 use self::client::{Calls, Version};
 use self::fault::{Failed, Refusal};
-use self::labels::{CURRENT, Description, PROBE, install_id, is_version_id, mark_label, probe_id, record_id, sink_id, state_label};
+use self::known::{Cache, Known};
+use self::labels::{CURRENT, PROBE, install_id, is_version_id, mark_label, probe_id, record_id, state_label};
 use super::{Finding, Held, Looked, Mark, Presence, RecordBytes, SecretStore, Written};
 use crate::rotation::fault::{Certainty, Fault, FaultClass};
 use crate::rotation::payload::Payload;
@@ -38,16 +38,12 @@ use crate::rotation::token::Fingerprint;
 mod client;
 mod examine;
 mod fault;
+mod known;
 mod labels;
+mod steps;
 
 /// AWS's limit on a secret's value, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 65_536;
-
-/// Longest record that is kept between looks, in bytes, so that an entry costs under a kilobyte. A longer one is read each time.
-const CACHED_RECORD_BYTES_MAX: usize = 512;
-
-/// Entries that are remembered. Beyond them everything is forgotten, which costs one DescribeSecret an entry and nothing else.
-const CACHED_ENTRIES_MAX: usize = 100_000;
 
 /// Called after each call with the action's name and `ok` or the fault's class.
 pub type Observer = Arc<dyn Fn(&'static str, &'static str) + Send + Sync>;
@@ -96,25 +92,14 @@ pub enum AwsStoreError {
 /// Secrets Manager of one account and region as a store. An entry is a secret's name or full ARN.
 pub struct AwsStore {
     calls: Calls,
-    known: Mutex<HashMap<String, Known>>,
-}
-
-/// What is remembered of an entry that holds a token. All of it is immutable or only saves calls: ids are derived from the ARN,
-/// a secret once filled stays filled under that ARN, and labels of old records are dropped at the next chance.
-#[derive(Debug, Clone)]
-struct Known {
-    arn: String,
-    /// Records under a label, by number, with their version.
-    records: Vec<(u64, String)>,
-    /// A record read or written before, with its version.
-    record: Option<(String, RecordBytes)>,
+    known: Cache,
 }
 
 impl AwsStore {
     /// A store. No call is made and no credential looked for before the first use.
     #[must_use]
     pub fn new(settings: AwsSettings, http: &AwsHttp) -> Self {
-        Self { calls: Calls::new(settings, http.clone()), known: Mutex::new(HashMap::new()) }
+        Self { calls: Calls::new(settings, http.clone()), known: Cache::default() }
     }
 
     /// The same store, with every call reported to `observer`.
@@ -122,182 +107,6 @@ impl AwsStore {
     pub fn observed(mut self, observer: Observer) -> Self {
         self.calls.observe(observer);
         self
-    }
-
-    fn recall(&self, entry: &str) -> Option<Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(entry).cloned()
-    }
-
-    fn remember(&self, entry: &str, known: Known) {
-        let mut entries = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= CACHED_ENTRIES_MAX && !entries.contains_key(entry) {
-            entries.clear();
-        }
-        entries.insert(entry.to_owned(), known);
-    }
-
-    fn forget(&self, entry: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(entry);
-    }
-
-    /// A secret that is there and not being deleted, seen just now.
-    async fn described(&self, entry: &str) -> Result<Description, Fault> {
-        let described = self.calls.describe(entry).await?.ok_or_else(|| absent(entry))?;
-        if described.deleting { Err(deleting(entry)) } else { Ok(described) }
-    }
-
-    /// What is known of a secret that holds a token. Nothing may be put into one that holds none: it would become current.
-    async fn filled(&self, entry: &str) -> Result<Known, Fault> {
-        if let Some(known) = self.recall(entry) {
-            return Ok(known);
-        }
-        let described = self.described(entry).await?;
-        if described.holder(CURRENT).is_none() {
-            return Err(unfilled(entry));
-        }
-        let known = Known { records: described.records(), arn: described.arn, record: None };
-        self.remember(entry, known.clone());
-        Ok(known)
-    }
-
-    /// The ARN, for changes that AWS itself refuses on a secret without a token.
-    async fn arn(&self, entry: &str) -> Result<String, Fault> {
-        match self.recall(entry) {
-            Some(known) => Ok(known.arn),
-            None => Ok(self.described(entry).await?.arn),
-        }
-    }
-
-    /// Puts a payload under a label of ours; `Conflict` where the id holds other bytes.
-    async fn put(&self, entry: &str, arn: &str, id: &SlotId, label: &str, payload: &Payload) -> Result<Written, Fault> {
-        match self.calls.put(arn, id, label, payload).await {
-            Ok(()) => Ok(Written::Done),
-            Err(Failed { refusal: Refusal::Exists, .. }) => Ok(Written::Conflict),
-            Err(failed) => Err(self.gone(entry, failed)),
-        }
-    }
-
-    /// A refusal because the secret is not there under the remembered ARN makes us ask again next time.
-    fn gone(&self, entry: &str, failed: Failed) -> Fault {
-        if failed.fault.class == FaultClass::Missing {
-            self.forget(entry);
-        }
-        failed.fault
-    }
-
-    /// Takes a label off a version where leaving it would do no harm.
-    async fn drop_label(&self, arn: &str, label: &str, version: &SlotId) -> bool {
-        match self.calls.move_label(arn, label, Some(version.as_str()), None).await {
-            Ok(()) | Err(Failed { refusal: Refusal::InvalidParameter | Refusal::NotFound, .. }) => true,
-            Err(Failed { refusal: Refusal::Exists | Refusal::Other, .. }) => false,
-        }
-    }
-
-    /// The record under the highest number, from memory where that very version was read before.
-    async fn latest_record(&self, entry: &str, described: &Description) -> Result<Option<(String, RecordBytes)>, Fault> {
-        let Some((number, version)) = described.records().pop() else { return Ok(None) };
-        let remembered = self.recall(entry).filter(|known| known.arn == described.arn).and_then(|known| known.record);
-        if let Some(record) = remembered.filter(|(at, record)| *at == version && record.number == number) {
-            return Ok(Some(record));
-        }
-        let Some(read) = self.calls.get_version(&described.arn, &version).await? else {
-            let what = format!("record {number} of {entry:?} is labelled but its version {version} cannot be read yet");
-            return Err(Fault::new(Certainty::NotDone, FaultClass::Transient, what));
-        };
-        Ok(Some((version, RecordBytes { number, bytes: read.payload.expose().as_bytes().to_vec() })))
-    }
-
-    /// Lets go of the predecessors of a committed record. One that stays is tried again at the next write.
-    async fn let_go(&self, entry: &str, known: Known, id: &SlotId, record: &RecordBytes) {
-        let mut records = Vec::new();
-        for (number, version) in known.records.into_iter().filter(|(number, _version)| *number < record.number) {
-            if !self.drop_label(&known.arn, &state_label(number), &SlotId::new(&version)).await {
-                records.push((number, version));
-            }
-        }
-        records.push((record.number, id.as_str().to_owned()));
-        let record = cacheable(&(id.as_str().to_owned(), record.clone()));
-        self.remember(entry, Known { arn: known.arn, records, record });
-    }
-
-    async fn read_back(&self, entry: &str, arn: &str, id: &SlotId, text: &Payload) -> Result<Written, Fault> {
-        match self.calls.get_version(arn, id.as_str()).await.map_err(|failed| unknown(failed.fault))? {
-            Some(read) if read.payload == *text => Ok(Written::Done),
-            Some(_other) => Ok(Written::Conflict),
-            None => {
-                let what = format!("version {id} of {entry:?} was written but cannot be read yet");
-                Err(Fault::new(Certainty::Unknown, FaultClass::Transient, what))
-            }
-        }
-    }
-
-    /// Puts the first payload into a secret that has none, under a label of ours: whoever is first becomes current by AWS's own
-    /// rule, and whoever is second stays beside and takes his label off again.
-    async fn fill(&self, entry: &str, arn: &str, payload: &Payload) -> Result<Written, Fault> {
-        let id = install_id(arn, Fingerprint::of(payload.expose()));
-        let label = mark_label(Mark::Staged, &id);
-        if self.put(entry, arn, &id, &label, payload).await? == Written::Conflict {
-            return Ok(Written::Conflict);
-        }
-        let described = self.described(entry).await.map_err(unknown)?;
-        let written = match described.holder(CURRENT) {
-            Some(holder) if holder == id.as_str() => Written::Done,
-            Some(_other) => Written::Conflict,
-            // The rule did not hold; a move that takes the label from nobody fails where somebody has it.
-            None => match self.calls.move_label(arn, CURRENT, None, Some(id.as_str())).await {
-                Ok(()) => Written::Done,
-                Err(Failed { refusal: Refusal::InvalidParameter, .. }) => Written::Conflict,
-                Err(failed) => return Err(unknown(failed.fault)),
-            },
-        };
-        self.drop_label(arn, &label, &id).await;
-        Ok(written)
-    }
-
-    /// Whether `AWSCURRENT` is on `slot`, asked after AWS refused to move it there.
-    async fn is_current(&self, entry: &str, slot: &SlotId) -> Result<bool, Fault> {
-        Ok(self.described(entry).await?.holder(CURRENT) == Some(slot.as_str()))
-    }
-
-    async fn publish_over(&self, entry: &str, expected: &SlotId, payload: &Payload) -> Result<Written, Fault> {
-        let known = match self.filled(entry).await {
-            Ok(known) => known,
-            Err(fault) if fault.class == FaultClass::Missing => {
-                // Nothing is current, so `expected` is not; or there is no such secret, which is told.
-                return self.described(entry).await.map(|_empty| Written::Conflict);
-            }
-            Err(fault) => return Err(fault),
-        };
-        let id = sink_id(&known.arn, expected, Fingerprint::of(payload.expose()));
-        let label = mark_label(Mark::Staged, &id);
-        if !is_version_id(expected) || self.put(entry, &known.arn, &id, &label, payload).await? == Written::Conflict {
-            return Ok(Written::Conflict);
-        }
-        let written = match self.calls.move_label(&known.arn, CURRENT, Some(expected.as_str()), Some(id.as_str())).await {
-            Ok(()) => Written::Done,
-            Err(Failed { refusal: Refusal::InvalidParameter | Refusal::NotFound, .. }) => {
-                if self.is_current(entry, &id).await? {
-                    Written::Done
-                } else {
-                    Written::Conflict
-                }
-            }
-            Err(failed) => return Err(self.gone(entry, failed)),
-        };
-        self.drop_label(&known.arn, &label, &id).await;
-        Ok(written)
-    }
-
-    /// Puts `AWSCURRENT` back where it was before the probe took it.
-    async fn undo_probe(&self, entry: &str, current: &Version, probe: &SlotId) -> Result<Written, Fault> {
-        let back = self.calls.move_label(&current.arn, CURRENT, Some(probe.as_str()), Some(current.id.as_str())).await;
-        back.map_err(|failed| {
-            let fault = failed.fault;
-            let what = format!("AWSCURRENT of {entry:?} went to a version of the same content and could not be moved back: {}", fault.what);
-            Fault { certainty: Certainty::Unknown, what, ..fault }
-        })?;
-        self.drop_label(&current.arn, PROBE, probe).await;
-        Ok(Written::Conflict)
     }
 }
 
@@ -315,7 +124,7 @@ impl SecretStore for AwsStore {
 
     async fn look(&self, entry: &str) -> Result<Looked, Fault> {
         let Some(described) = self.calls.describe(entry).await? else {
-            self.forget(entry);
+            self.known.forget(entry);
             return Ok(Looked { identity: entry.to_owned(), ..Looked::default() });
         };
         let mut looked = Looked {
@@ -327,14 +136,18 @@ impl SecretStore for AwsStore {
             ..Looked::default()
         };
         if described.deleting || described.holder(CURRENT).is_none() {
-            self.forget(entry);
+            self.known.forget(entry);
             return Ok(looked);
         }
         let current = async { self.calls.get_stage(&described.arn, CURRENT).await.map_err(Fault::from) };
         let (current, record) = tokio::try_join!(current, self.latest_record(entry, &described))?;
         looked.current = current.map(held);
-        let known = Known { records: described.records(), record: record.as_ref().and_then(cacheable), arn: described.arn };
-        self.remember(entry, known);
+        let known = Known {
+            records: described.records(),
+            record: record.as_ref().and_then(|(version, record)| known::kept(version, record)),
+            arn: described.arn,
+        };
+        self.known.remember(entry, known);
         looked.record = record.map(|(_version, record)| record);
         Ok(looked)
     }
@@ -360,11 +173,11 @@ impl SecretStore for AwsStore {
         let id = record_id(&known.arn, record.number);
         if self.put(entry, &known.arn, &id, &state_label(record.number), &text).await? == Written::Conflict {
             // What is remembered is older than what stands.
-            self.forget(entry);
+            self.known.forget(entry);
             return Ok(Written::Conflict);
         }
         if read_back && self.read_back(entry, &known.arn, &id, &text).await? == Written::Conflict {
-            self.forget(entry);
+            self.known.forget(entry);
             return Ok(Written::Conflict);
         }
         self.let_go(entry, known, &id, record).await;
@@ -482,10 +295,6 @@ impl SecretStore for AwsStore {
 
 fn held(version: Version) -> Held {
     Held { slot: version.id, payload: version.payload }
-}
-
-fn cacheable(record: &(String, RecordBytes)) -> Option<(String, RecordBytes)> {
-    (record.1.bytes.len() <= CACHED_RECORD_BYTES_MAX).then(|| record.clone())
 }
 
 fn fits(payload: &Payload) -> Result<(), Fault> {

@@ -19,16 +19,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::unistd::{Gid, Group as SystemGroup};
 
-use self::entry::{Entered, Locked, View};
 use self::folder::Access;
-use super::{Finding, Held, Looked, Mark, RecordBytes, SecretStore, Severity, Written};
+use self::locked::Locked;
+use self::view::{Entered, View};
+use super::{Finding, Held, Looked, Mark, RecordBytes, SecretStore, Written};
 use crate::rotation::fault::{Certainty, Fault, FaultClass};
 use crate::rotation::payload::Payload;
 use crate::rotation::slot::SlotId;
 
-mod entry;
+mod examine;
 mod folder;
+mod locked;
 mod slots;
+mod view;
 
 /// How often and how long to knock at a lock that somebody holds: five seconds in all. A holder needs milliseconds, unless he was
 /// stopped or the disk hangs; then the entry waits, not the daemon.
@@ -228,44 +231,12 @@ impl SecretStore for FileStore {
 
     async fn examine(&self, entry: &str) -> Result<Vec<Finding>, Fault> {
         let place = self.place(entry)?;
-        blocking(move || examine(&place)).await
+        blocking(move || examine::examine(&place)).await
     }
 
     async fn prove_beside(&self, entry: &str) -> Result<Written, Fault> {
         self.locked(entry, false, Locked::prove_beside).await
     }
-}
-
-fn examine(place: &Place) -> Result<Vec<Finding>, Fault> {
-    let Some(view) = View::open(place)? else {
-        let path = place.parts.iter().fold(place.root.to_path_buf(), |path, part| path.join(part));
-        let remedy = "it is made when the first token is published there".to_owned();
-        return Ok(vec![Finding { severity: Severity::Warning, what: format!("the folder {} is missing", path.display()), remedy }]);
-    };
-    let path = view.folder().path().join("token");
-    let mut findings = Vec::new();
-    let mut say = |severity, what: String, remedy: &str| findings.push(Finding { severity, what, remedy: remedy.to_owned() });
-    match (view.current()?, view.published_access()?) {
-        (Some(_held), Some((mode, group))) => {
-            say(Severity::Fine, format!("{} is there and can be read", path.display()), "");
-            if mode != place.access.mode || place.access.group.is_some_and(|wanted| wanted.as_raw() != group) {
-                let (wanted, path) = (place.access.mode, path.display());
-                say(
-                    Severity::Warning,
-                    format!("{path} has mode {mode:04o} and group {group}, not what the store gives ({wanted:04o})"),
-                    "the next publication sets both",
-                );
-            }
-        }
-        (None, _) | (_, None) => {
-            say(Severity::Warning, format!("{} is missing or empty", path.display()), "put the first token with `evertoken adopt`")
-        }
-    }
-    if place.access.mode & 0o004 != 0 {
-        let what = format!("mode {:04o} lets every user of the host read the token", place.access.mode);
-        say(Severity::Warning, what, "set mode = \"0640\" and a group of the consumers");
-    }
-    Ok(findings)
 }
 
 /// Tries for the lock until it is had, or five seconds are over.

@@ -21,6 +21,7 @@ use evertoken::store::aws::{AwsHttp, AwsSettings, AwsStore, FixedKey};
 use secrecy::SecretString;
 
 use crate::bed::{Bed, run};
+use crate::env_var;
 
 /// Secrets Manager at an address.
 pub(crate) struct AwsBed {
@@ -135,7 +136,7 @@ async fn aws_store_keeps_the_contract_where_unlabelled_versions_vanish_at_once()
 }
 
 /// A moto server of this test's own.
-struct Moto(Child);
+pub(crate) struct Moto(Child);
 
 impl Drop for Moto {
     fn drop(&mut self) {
@@ -144,18 +145,23 @@ impl Drop for Moto {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment tells a test where its tools are")]
-fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).map(PathBuf::from)
-}
-
 fn moto_server() -> Option<PathBuf> {
-    let target = variable("CARGO_TARGET_DIR").unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"));
-    let path = variable("EVERTOKEN_MOTO").unwrap_or_else(|| target.join("moto-venv/bin/moto_server"));
+    let target = env_var("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+    let path = env_var("EVERTOKEN_MOTO").map_or_else(|| target.join("moto-venv/bin/moto_server"), PathBuf::from);
     path.exists().then_some(path)
 }
 
 impl Moto {
+    /// A server and its address. Without one the test is left out loudly, but not in CI.
+    pub(crate) async fn started() -> Option<(Self, String)> {
+        let Some(server) = moto_server() else {
+            assert!(env_var("CI").is_none(), "moto is missing: run scripts/moto.sh first");
+            println!("SKIPPED: moto is missing. Run scripts/moto.sh, or point EVERTOKEN_MOTO at a moto_server");
+            return None;
+        };
+        Some(Self::start(server).await)
+    }
+
     async fn start(server: PathBuf) -> (Self, String) {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(server);
@@ -185,11 +191,6 @@ const MOTO_DIVERGES: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn aws_store_keeps_the_contract_over_moto() {
-    let Some(server) = moto_server() else {
-        assert!(variable("CI").is_none(), "moto is missing: run scripts/moto.sh first");
-        println!("SKIPPED: moto is missing. Run scripts/moto.sh, or point EVERTOKEN_MOTO at a moto_server");
-        return;
-    };
-    let (_moto, endpoint) = Moto::start(server).await;
+    let Some((_moto, endpoint)) = Moto::started().await else { return };
     run(Arc::new(AwsBed::new(endpoint)), MOTO_DIVERGES).await;
 }

@@ -9,11 +9,15 @@ use evertoken::rotation::fault::{Certainty, Fault as StoreFault, FaultClass};
 use evertoken::rotation::payload::Payload;
 use evertoken::simulator::fault::{Fault, Rule, Stage};
 use evertoken::simulator::secrets_manager::{Action, CURRENT, Denial, Kms, Quota, SecretDump};
-use evertoken::store::aws::{AwsHttp, AwsStore, AwsStoreError};
+use evertoken::store::aws::{AwsHttp, AwsSettings, AwsStore, AwsStoreError};
 use evertoken::store::{Mark, RecordBytes, SecretStore, Severity, Written};
 
-use crate::aws::{Simulated, settings, simulated};
+use crate::aws::{Moto, Simulated, settings, simulated};
 use crate::bed::{Bed, now, seeded, slot};
+use crate::env_var;
+
+/// Nobody listens there.
+const DEAD_PROXY: &str = "http://127.0.0.1:1";
 
 impl Simulated {
     fn dump(&self, entry: &str) -> SecretDump {
@@ -246,18 +250,55 @@ async fn a_secret_that_is_being_filled_by_two_gets_one_token() {
 }
 
 #[tokio::test]
+async fn a_read_that_lags_is_unknown_and_never_a_conflict() {
+    let world = simulated(|_knobs| {}).await;
+    let (entry, _held) = seeded(&*world.bed, "EAAold").await;
+    let store = world.bed.store();
+    let lag = |ms: u64| world.sm.turn(|knobs| knobs.staleness.get_ms = ms);
+    lag(60_000);
+    assert_fault(store.write_record(&entry, &record(1, "one"), true).await, Certainty::Unknown, FaultClass::Transient);
+    assert!(store.look(&entry).await.is_err(), "the record is labelled and cannot be read: that is no look");
+    lag(0);
+    assert_eq!(store.write_record(&entry, &record(1, "one"), true).await.unwrap(), Written::Done);
+    assert_eq!(store.look(&entry).await.unwrap().record, Some(record(1, "one")));
+}
+
+/// Assumes a role at moto, which knows STS too, in a process whose environment says where that is.
+#[tokio::test]
+async fn a_role_is_assumed_for_secrets_of_another_account() {
+    let role = "arn:aws:iam::444455556666:role/evertoken";
+    if let Some(endpoint) = env_var("AWS_ENDPOINT_URL_STS") {
+        let there = AwsSettings {
+            role_arn: Some(role.to_owned()),
+            external_id: Some("chosen".to_owned()),
+            ..settings(&endpoint.into_string().unwrap())
+        };
+        let store = AwsStore::new(there, &AwsHttp::new(None, None).unwrap());
+        assert_eq!(store.install("theirs", &payload("EAAtheirs"), true).await.unwrap(), Written::Done);
+        assert!(store.look("theirs").await.unwrap().identity.contains(":444455556666:"), "in the role's account");
+        return;
+    }
+    let Some((_moto, endpoint)) = Moto::started().await else { return };
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "aws_faults::a_role_is_assumed_for_secrets_of_another_account"]).env("AWS_ENDPOINT_URL_STS", endpoint);
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
 async fn the_environments_proxy_is_not_used() {
     let world = simulated(|_knobs| {}).await;
     let (entry, _held) = seeded(&*world.bed, "EAAold").await;
     assert_eq!(world.bed.other().current(&entry).await.unwrap().unwrap().payload.expose(), "EAAold");
-    if std::env::args().any(|argument| argument == "aws_faults::the_environments_proxy_is_not_used") && proxied() {
+    if env_var("ALL_PROXY").is_some_and(|proxy| proxy == DEAD_PROXY) {
         return;
     }
     // Again in a process whose environment names a proxy that nobody serves.
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", "aws_faults::the_environments_proxy_is_not_used"]);
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        again.env(name, "http://127.0.0.1:1");
+        again.env(name, DEAD_PROXY);
     }
     again.env_remove("NO_PROXY").env_remove("no_proxy");
     let output = again.output().unwrap();
@@ -265,16 +306,11 @@ async fn the_environments_proxy_is_not_used() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test asks whether it is the one in the prepared environment")]
-fn proxied() -> bool {
-    std::env::var("ALL_PROXY").is_ok_and(|proxy| proxy == "http://127.0.0.1:1")
-}
-
 #[tokio::test]
 async fn a_proxy_that_is_configured_is_used() {
     let world = simulated(|_knobs| {}).await;
     let (entry, _held) = seeded(&*world.bed, "EAAold").await;
-    let dead = AwsHttp::new(None, Some("http://127.0.0.1:1")).unwrap();
+    let dead = AwsHttp::new(None, Some(DEAD_PROXY)).unwrap();
     let store = AwsStore::new(settings(&world.running.url()), &dead);
     assert_fault(store.current(&entry).await, Certainty::NotDone, FaultClass::Unreachable);
 }
