@@ -3,6 +3,7 @@
 
 mod raw_http;
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use hyper::Method;
 use jiff::Timestamp;
 use raw_http::{call, get, parse, post, request};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -83,6 +84,22 @@ async fn drops_before_and_after_the_effect() {
         assert_eq!(entry.faults[0].kind, "drop");
     }
     assert_eq!(get(addr, "/me").await.json()["count"], 2);
+}
+
+#[tokio::test]
+async fn a_dropped_connection_ends_orderly_or_in_a_reset() {
+    let (_running, simulator, service, addr) = counter().await;
+    for (reset, at) in [(false, Stage::Received), (true, Stage::Received), (true, Stage::Answered), (true, Stage::Body)] {
+        simulator.add_rule(Rule::once("me", Fault::Drop { at }));
+        if reset {
+            simulator.add_rule(Rule::once("me", Fault::Reset));
+        }
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(request("GET", "/me", &[], "").as_bytes()).await.unwrap();
+        let ended = stream.read_to_end(&mut Vec::new()).await;
+        assert_eq!(ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), reset, "{at:?}");
+    }
+    assert_eq!(service.effects.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
@@ -187,7 +204,7 @@ async fn bodies_are_cut_slow_or_endless() {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request("GET", "/me", &[], "").as_bytes()).await.unwrap();
     let mut some = [0_u8; 100_000];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut some).await.unwrap();
+    stream.read_exact(&mut some).await.unwrap();
     assert_eq!(parse(&some).unwrap().status, 200);
     drop(stream);
     assert_eq!(settled(&simulator, 4).await.outcome, Outcome::ClientGone);

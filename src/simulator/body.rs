@@ -1,6 +1,5 @@
 //! A response body that can come late, in pieces, or not to its end.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,12 +12,6 @@ use super::call::CallGuard;
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was dropped by a scripted fault")]
 pub(super) struct Dropped;
-
-impl From<Infallible> for Dropped {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
 
 /// A body.
 pub(super) struct Playback {

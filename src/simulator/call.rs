@@ -57,6 +57,11 @@ impl Call {
         self.faults.contains(&Fault::Outlive)
     }
 
+    /// Whether the call's connection ends in a reset.
+    pub(super) fn ends_in_reset(&self) -> bool {
+        self.faults.contains(&Fault::Reset)
+    }
+
     pub(super) async fn run(self) -> Result<hyper::Response<Playback>, Dropped> {
         if self.stopped_at(Stage::Received).await {
             return self.cut(Stage::Received);
@@ -101,6 +106,7 @@ impl Call {
                 | Fault::Redirect { .. }
                 | Fault::Headers { .. }
                 | Fault::Outlive
+                | Fault::Reset
                 | Fault::Truncate { .. }
                 | Fault::Slow { .. }
                 | Fault::Endless { .. } => {}
@@ -132,6 +138,7 @@ impl Call {
             | Fault::Redirect { .. }
             | Fault::Headers { .. }
             | Fault::Outlive
+            | Fault::Reset
             | Fault::Truncate { .. }
             | Fault::Slow { .. }
             | Fault::Endless { .. } => None,
@@ -164,7 +171,8 @@ impl Call {
             | Fault::Reply { .. }
             | Fault::Redirect { .. }
             | Fault::Headers { .. }
-            | Fault::Outlive => None,
+            | Fault::Outlive
+            | Fault::Reset => None,
         });
         let Self { guard, name, .. } = self;
         let Some(pace) = pace else {

@@ -60,6 +60,8 @@ pub enum Fault {
     /// The call is performed even if its client goes away while it is held or delayed: a service that got the request late, or whose
     /// front end gave up first. Together with `hold` at `received` the effect comes when the call is released.
     Outlive,
+    /// The connection ends in a reset. With `drop` or `truncate` the client sees that instead of an orderly close.
+    Reset,
     /// The headers promise the whole body, that many bytes of it come, then the connection ends.
     Truncate {
         /// How many.
@@ -105,6 +107,7 @@ impl Fault {
             Self::Redirect { .. } => "redirect",
             Self::Headers { .. } => "headers",
             Self::Outlive => "outlive",
+            Self::Reset => "reset",
             Self::Truncate { .. } => "truncate",
             Self::Slow { .. } => "slow",
             Self::Endless { .. } => "endless",

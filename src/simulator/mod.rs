@@ -18,4 +18,5 @@ pub mod journal;
 pub mod secrets_manager;
 pub mod server;
 pub mod service;
+mod socket;
 pub mod virtual_clock;

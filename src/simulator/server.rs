@@ -22,6 +22,7 @@ use super::control::{HeldCall, Simulator};
 use super::fault::Rules;
 use super::journal::{Entry, Journal};
 use super::service::{Request, Response, Service, form_pairs};
+use super::socket::{Ending, Socket};
 use super::virtual_clock::VirtualClock;
 
 /// Longest request body that is read.
@@ -154,11 +155,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                     }
                     let shared = Arc::clone(&shared);
                     connections.spawn(async move {
-                        let answer = service_fn(move |request| answer(Arc::clone(&shared), request));
+                        let ending = Ending::default();
+                        let socket = Socket::new(stream, ending.clone());
+                        let answer = service_fn(move |request| answer(Arc::clone(&shared), ending.clone(), request));
                         let connection = http1::Builder::new()
                             .auto_date_header(false)
                             .timer(TokioTimer::new())
-                            .serve_connection(TokioIo::new(stream), answer);
+                            .serve_connection(TokioIo::new(socket), answer);
                         // Scripted drops and clients that go away end here too; the journal has them.
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "a connection to the simulator ended early");
@@ -173,7 +176,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<hyper::Response<Playback>, Dropped> {
+async fn answer(shared: Arc<Shared>, ending: Ending, request: hyper::Request<Incoming>) -> Result<hyper::Response<Playback>, Dropped> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else {
         return Ok(assemble(&Response::raw(413, "text/plain", "the body is too long or broken off"), |body| Playback::whole(body, None)));
@@ -192,6 +195,9 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         return Ok(assemble(&response, |body| Playback::whole(body, None)));
     }
     let call = Call::open(shared, request);
+    if call.ends_in_reset() {
+        ending.by_reset();
+    }
     if call.outlives_client() {
         // Hyper drops this future with its connection; the task goes on.
         return tokio::spawn(call.run()).await.unwrap_or(Err(Dropped));

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::knobs::Knobs;
-use super::violations::{Violation, ViolationKind};
+use super::violations::{VIOLATIONS_MAX, Violation, ViolationKind};
 use crate::simulator::fault::fingerprint;
 
 /// A business.
@@ -278,7 +278,9 @@ impl World {
     }
 
     pub(super) fn violate(&mut self, kind: ViolationKind, now: Timestamp, detail: String) {
-        self.violations.push(Violation { kind, at: now, detail });
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(Violation { kind, at: now, detail });
+        }
     }
 }
 

@@ -46,6 +46,9 @@ pub enum ViolationKind {
     Register,
 }
 
+/// How many violations are kept: the first ones tell what is wrong.
+pub(super) const VIOLATIONS_MAX: usize = 10_000;
+
 /// Codes that throttle.
 fn throttles(code: i64) -> bool {
     matches!(code, 4 | 17 | 32 | 341 | 613 | 80_000..=80_014)
