@@ -269,27 +269,24 @@ impl SecretStore for AwsStore {
     }
 
     async fn prove_beside(&self, entry: &str) -> Result<Written, Fault> {
-        if self.described(entry).await?.holder(CURRENT).is_none() {
-            return Ok(Written::Conflict);
-        }
+        let before = self.described(entry).await?;
         let Some(current) = self.calls.get_stage(entry, CURRENT).await? else { return Ok(Written::Conflict) };
+        if before.holder(CURRENT) != Some(current.id.as_str()) {
+            return Err(unclear(entry, Certainty::NotDone));
+        }
         let probe = probe_id();
         if self.put(entry, &current.arn, &probe, PROBE, &current.payload).await? == Written::Conflict {
             return Ok(Written::Conflict);
         }
-        let described = self.described(entry).await.map_err(unknown)?;
-        match described.holder(CURRENT) {
-            Some(holder) if holder == current.id.as_str() => {
-                self.drop_label(&current.arn, PROBE, &probe).await;
-                Ok(Written::Done)
-            }
-            Some(holder) if holder == probe.as_str() => self.undo_probe(entry, &current, &probe).await,
-            _ => {
-                self.drop_label(&current.arn, PROBE, &probe).await;
-                let what = format!("{entry:?} was changed by somebody else during the proof; it is done again");
-                Err(Fault::new(Certainty::NotDone, FaultClass::Transient, what))
-            }
+        let after = self.described(entry).await.map_err(unknown)?;
+        let holder = after.holder(CURRENT);
+        if holder == Some(probe.as_str()) {
+            return self.undo_probe(entry, &current, &probe).await;
         }
+        // A description that does not show the probe yet is older than the put and proves nothing.
+        let proved = holder == Some(current.id.as_str()) && after.holder(PROBE) == Some(probe.as_str());
+        self.drop_label(&current.arn, PROBE, &probe).await;
+        if proved { Ok(Written::Done) } else { Err(unclear(entry, Certainty::Unknown)) }
     }
 }
 
@@ -324,6 +321,11 @@ fn deleting(entry: &str) -> Fault {
 fn unfilled(entry: &str) -> Fault {
     let what = format!("the secret {entry:?} holds no token yet; `evertoken adopt` puts the first one there");
     Fault::new(Certainty::NotDone, FaultClass::Missing, what)
+}
+
+fn unclear(entry: &str, certainty: Certainty) -> Fault {
+    let what = format!("what AWS shows of {entry:?} is not settled yet, or somebody else changes it; the proof is made again");
+    Fault::new(certainty, FaultClass::Transient, what)
 }
 
 /// A failure after an earlier call of the same change was made: the change may stand.

@@ -68,6 +68,23 @@ async fn a_proof_that_cannot_be_undone_is_unknown_and_harmless() {
 }
 
 #[tokio::test]
+async fn a_proof_by_a_description_that_lags_is_none() {
+    let world = simulated(|knobs| knobs.custom_label_moves_current = true).await;
+    let (entry, held) = seeded(&*world.bed, "EAAold").await;
+    world.running.simulator().clock().advance(jiff::SignedDuration::from_mins(5));
+    world.sm.turn(|knobs| knobs.staleness.describe_ms = 60_000);
+    let store = world.bed.store();
+    // It shows AWSCURRENT where it was, for all that the put has moved it.
+    assert_fault(store.prove_beside(&entry).await, Certainty::Unknown, FaultClass::Transient);
+    // Now what is read and what is described differ.
+    assert_fault(store.prove_beside(&entry).await, Certainty::NotDone, FaultClass::Transient);
+    world.sm.turn(|knobs| knobs.staleness.describe_ms = 0);
+    assert_eq!(store.prove_beside(&entry).await.unwrap(), Written::Conflict);
+    let current = store.current(&entry).await.unwrap().unwrap();
+    assert_eq!(current.payload, held.payload, "byte-equal, whichever version it is");
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_unknown_and_doing_it_again_is_done() {
     let world = simulated(|_knobs| {}).await;
     let store = world.bed.store();
@@ -284,6 +301,43 @@ async fn a_role_is_assumed_for_secrets_of_another_account() {
     let output = again.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// A host whose clock is a day behind is refused once, and then signs by AWS's clock.
+#[tokio::test]
+async fn a_wrong_clock_costs_one_refusal() {
+    let world = simulated(|knobs| knobs.max_skew_s = Some(300)).await;
+    let (entry, _held) = seeded(&*world.bed, "EAAold").await;
+    world.running.simulator().clock().advance(jiff::SignedDuration::from_hours(24));
+    let store = world.bed.other();
+    assert_fault(store.current(&entry).await, Certainty::NotDone, FaultClass::Denied);
+    assert_eq!(store.current(&entry).await.unwrap().unwrap().payload.expose(), "EAAold");
+}
+
+/// In processes whose environment gives no key, or no region.
+#[tokio::test]
+async fn what_the_environment_lacks_is_named() {
+    let name = "aws_faults::what_the_environment_lacks_is_named";
+    if let Some(lacking) = env_var("EVERTOKEN_LACKING") {
+        let (settings, word) = if lacking == "key" {
+            (AwsSettings { fixed_key: None, ..settings("http://127.0.0.1:1") }, "credentials")
+        } else {
+            (AwsSettings { region: None, ..settings("http://127.0.0.1:1") }, "region")
+        };
+        let store = AwsStore::new(settings, &AwsHttp::new(None, None).unwrap());
+        let fault = store.look("meta/bot").await.unwrap_err();
+        assert_eq!(fault.certainty, Certainty::NotDone);
+        assert_ne!(fault.class, FaultClass::Unreachable);
+        assert!(fault.what.contains(word), "{fault}");
+        return;
+    }
+    for lacking in ["key", "region"] {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", name]).env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", "/nonexistent");
+        let output = again.env("EVERTOKEN_LACKING", lacking).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said} {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[tokio::test]

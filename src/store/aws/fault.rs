@@ -65,7 +65,7 @@ where
 /// A failure before an answer came. Only one to connect, or to get ready for it, proves that nothing was sent.
 fn dispatch<E: Error + 'static>(action: &str, entry: &str, error: &SdkError<E, HttpResponse>) -> Failed {
     let legacy = chain(error).find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>());
-    let network = legacy.is_some() || chain(error).any(|cause| cause.is::<hyper::Error>() || cause.is::<std::io::Error>());
+    let network = legacy.is_some() || chain(error).any(<dyn Error>::is::<hyper::Error>);
     let (certainty, class, how) = match legacy {
         Some(legacy) if legacy.is_connect() => (Certainty::NotDone, FaultClass::Unreachable, "could not connect"),
         _ if network => (Certainty::Unknown, FaultClass::Unreachable, "lost the connection"),
