@@ -1,7 +1,7 @@
 //! Tokens in files: `<dir>/<entry>/token` is what a reader sees, with exactly the payload's bytes, the store's mode and group.
 //!
 //! What is ours lies beside it in `<dir>/<entry>/.evertoken/` (0700): `lock`, `record/<n>`, `staged/<slot>`, `retiring/<first eight
-//! digits of the fingerprint>` and `slots` (see [`slots`]). As a sink an entry holds nothing there but the lock.
+//! digits of the fingerprint>` and `slots` (names of contents). As a sink an entry holds nothing there but the lock.
 //!
 //! Compare-and-set is a comparison under flock(2), then one rename(2): a reader never sees a torn or missing file, whoever is
 //! killed at whatever system call leaves the old file or the new one, and what he left half-written is removed by the next
