@@ -1,0 +1,221 @@
+//! What is wrong with a configuration, told so that a person can mend all of it at once.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One mistake (or warning): where, what, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mistake {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+    /// The table and key, as in `[tokens.bot] adopt`; empty where a whole file is meant.
+    pub key: String,
+    /// What is wrong. Shows a value only where it cannot be a secret.
+    pub what: String,
+    /// What to do about it; may be empty.
+    pub fix: String,
+    /// For errors of syntax the line with a caret below; empty where the line could hold a secret.
+    pub excerpt: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)?;
+        if !self.fix.is_empty() {
+            write!(f, "; {}", self.fix)?;
+        }
+        if !self.excerpt.is_empty() {
+            write!(f, "\n{}", self.excerpt)?;
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that cannot be used, with everything that is wrong with it. The operator's fault: exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", Lines(.mistakes))]
+pub struct ConfigError {
+    /// In the order of the files and their lines; never empty.
+    pub mistakes: Vec<Mistake>,
+}
+
+struct Lines<'a>(&'a [Mistake]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, mistake) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A place in a file.
+#[derive(Debug, Clone)]
+pub(super) struct Position {
+    pub(super) file: Arc<Path>,
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// A value that is not what its key wants: what is wrong, and what to write instead.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) what: String,
+    pub(super) fix: String,
+}
+
+impl Wrong {
+    pub(super) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what: what.into(), fix: fix.into() }
+    }
+}
+
+/// Collects mistakes while a configuration is read, remembers where each key stands (for the rules that come after), and which
+/// keys were asked for (so that the list of known keys is the code that reads them).
+#[derive(Default)]
+pub(super) struct Report {
+    mistakes: RefCell<Vec<Mistake>>,
+    warnings: RefCell<Vec<Mistake>>,
+    positions: RefCell<BTreeMap<String, (Position, String)>>,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl Report {
+    pub(super) fn mistake(&self, position: &Position, key: impl Into<String>, wrong: Wrong) {
+        self.mistakes.borrow_mut().push(at(position, key.into(), wrong));
+    }
+
+    pub(super) fn syntax(&self, position: &Position, message: &str, excerpt: String) {
+        let mut mistake = at(position, String::new(), Wrong::new(format!("this is no TOML: {message}"), ""));
+        mistake.excerpt = excerpt;
+        self.mistakes.borrow_mut().push(mistake);
+    }
+
+    pub(super) fn warning(&self, position: &Position, key: impl Into<String>, wrong: Wrong) {
+        self.warnings.borrow_mut().push(at(position, key.into(), wrong));
+    }
+
+    /// How many mistakes there are by now: whoever reads a table can tell whether all of it was right.
+    pub(super) fn count(&self) -> usize {
+        self.mistakes.borrow().len()
+    }
+
+    /// Remembers where `path` stands and how people are told of it; the first place stays.
+    pub(super) fn stands(&self, path: String, position: Position, key: String) {
+        self.positions.borrow_mut().entry(path).or_insert((position, key));
+    }
+
+    /// Where the first of these paths stands that stands anywhere.
+    pub(super) fn position(&self, paths: &[impl AsRef<str>]) -> Option<(Position, String)> {
+        let positions = self.positions.borrow();
+        paths.iter().find_map(|path| positions.get(path.as_ref()).cloned())
+    }
+
+    /// Reports against the first of these paths that stands anywhere.
+    pub(super) fn mistake_at(&self, paths: &[impl AsRef<str>], wrong: Wrong) {
+        if let Some((position, key)) = self.position(paths) {
+            self.mistake(&position, key, wrong);
+        }
+    }
+
+    /// Warns of the first of these paths that stands anywhere.
+    pub(super) fn warning_at(&self, paths: &[impl AsRef<str>], wrong: Wrong) {
+        if let Some((position, key)) = self.position(paths) {
+            self.warning(&position, key, wrong);
+        }
+    }
+
+    pub(super) fn asked(&self, pattern: String) {
+        self.asked.borrow_mut().insert(pattern);
+    }
+
+    /// Every key that was asked for.
+    pub(super) fn into_asked(self) -> BTreeSet<String> {
+        self.asked.into_inner()
+    }
+
+    /// The mistakes, then the warnings, each in the order of files and lines and without repetition.
+    pub(super) fn into_findings(self) -> (Vec<Mistake>, Vec<Mistake>) {
+        (sorted(self.mistakes.into_inner()), sorted(self.warnings.into_inner()))
+    }
+}
+
+fn at(position: &Position, key: String, wrong: Wrong) -> Mistake {
+    let Wrong { what, fix } = wrong;
+    Mistake { file: position.file.to_path_buf(), line: position.line, column: position.column, key, what, fix, excerpt: String::new() }
+}
+
+/// Several tokens may break one rule by one shared default: said once.
+fn sorted(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
+    mistakes.sort();
+    mistakes.dedup();
+    mistakes
+}
+
+/// A value as it may be shown: quoted, shortened, and hidden where it looks like a token or an app secret, because people paste
+/// secrets into the wrong key.
+pub(super) fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    if looks_secret(text) {
+        return "the value (not shown, it looks like a secret)".to_owned();
+    }
+    if text.chars().count() > SHOWN_MAX {
+        let start: String = text.chars().take(SHOWN_MAX).collect();
+        return format!("{start:?}...");
+    }
+    format!("{text:?}")
+}
+
+/// Meta's tokens begin with `EAA` and are long; its app secrets are 32 hex digits.
+pub(super) fn looks_secret(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
+        let hex = word.len() >= 32 && word.chars().all(|c| c.is_ascii_hexdigit());
+        hex || (word.starts_with("EAA") && word.len() >= 12) || word.len() >= 48
+    })
+}
+
+/// The name that was probably meant.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = 1 + name.chars().count() / 4;
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("windw", ["window", "consumer_ttl"]), Some("window"));
+        assert_eq!(nearest("Window", ["window"]), Some("window"));
+        assert_eq!(nearest("colour", ["window", "consumer_ttl"]), None);
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_not_shown() {
+        assert_eq!(shown("abc"), "\"abc\"");
+        assert!(!shown("EAATESTTESTTEST").contains("EAA"));
+        assert!(!shown("123|0123456789abcdef0123456789abcdef").contains("abcdef"));
+        assert!(shown(&"word ".repeat(40)).ends_with("\"..."));
+    }
+}

@@ -1,0 +1,232 @@
+//! The configuration, from files: what is accepted, what is refused, and in which words.
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use evertoken::config::settings::{Adopt, AppToken, LogFormat, Schedule, Store};
+use evertoken::config::{ConfigError, Environment, Loaded, known_keys, load};
+use evertoken::rotation::payload::PayloadRule;
+use jiff::SignedDuration;
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn load_file(path: &Path) -> Result<Loaded, ConfigError> {
+    load(path, &Environment::default())
+}
+
+/// Loads `text` from a folder of its own.
+fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evertoken.toml");
+    write(&path, text);
+    load_file(&path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own scratch files")]
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+}
+
+/// A configuration with one token, and more text behind it.
+fn with(more: &str) -> String {
+    let minimal = fs::read_to_string(repository().join("config/minimal.toml")).unwrap();
+    format!("{minimal}{more}\n")
+}
+
+#[test]
+fn the_full_example_says_the_defaults() {
+    let full = load_file(&repository().join("config/evertoken.toml")).unwrap();
+    assert_eq!(full.warnings, []);
+    let least = load_file(&repository().join("config/minimal.toml")).unwrap();
+    assert_eq!(least.warnings, []);
+    let (full, least) = (full.settings, least.settings);
+    assert_eq!(full.daemon.tick, least.daemon.tick);
+    assert_eq!(full.http, least.http);
+    assert_eq!(full.log, least.log);
+    assert_eq!(full.network, least.network);
+    assert_eq!(full.pace, least.pace);
+    assert_eq!(full.apps, least.apps);
+    let (token, other) = (&full.tokens["whatsapp-bot"], &least.tokens["whatsapp-bot"]);
+    assert_eq!((token.schedule, token.propagation), (other.schedule, other.propagation));
+    assert_eq!((token.adopt, &token.payload), (other.adopt, &other.payload));
+    assert_eq!(token.schedule, Schedule::default());
+}
+
+#[test]
+fn the_least_has_the_contracts_defaults() {
+    let settings = load_file(&repository().join("config/minimal.toml")).unwrap().settings;
+    assert!(settings.daemon.state_dir.ends_with("evertoken-state") && settings.daemon.state_dir.is_absolute());
+    assert_eq!(settings.daemon.control_socket, settings.daemon.state_dir.join("control.sock"));
+    assert_eq!(settings.daemon.tick.pattern(), "*/30 * * * * *");
+    assert_eq!(settings.http.listen.unwrap().to_string(), "127.0.0.1:9469");
+    assert_eq!((settings.log.format, settings.log.level), (LogFormat::Auto, tracing::Level::INFO));
+    assert_eq!((settings.network.proxy, settings.network.ca_file), (None, None));
+    assert_eq!((settings.pace.refreshes_per_second, settings.pace.store_writes_per_second), (Some(1.0), Some(10.0)));
+    let app = &settings.apps["acme"];
+    assert_eq!((app.graph_url.as_str(), app.graph_version.as_str()), ("https://graph.facebook.com/", "v26.0"));
+    assert_eq!((app.app_token, &app.secret_previous), (AppToken::Composed, &None));
+    let token = &settings.tokens["whatsapp-bot"];
+    assert_eq!((token.adopt, &token.payload, &token.required_scopes), (Adopt::Ask, &PayloadRule::Raw, &None));
+    assert_eq!((token.schedule.refresh_at, token.schedule.jitter, token.schedule.audit_interval), (0.5, 0.1, None));
+    assert_eq!(token.schedule.min_life, SignedDuration::from_hours(7 * 24));
+    assert_eq!(token.propagation.window, SignedDuration::from_hours(24));
+    assert_eq!(token.propagation.consumer_ttl, SignedDuration::from_mins(5));
+}
+
+#[test]
+fn readmes_sample_is_a_configuration() {
+    let Ok(readme) = fs::read_to_string(repository().join("README.md")) else { return };
+    let Some((_, sample)) = readme.split_once("```toml\n") else { return };
+    let (sample, _) = sample.split_once("```").unwrap();
+    assert_eq!(load_text(sample).unwrap().warnings, []);
+}
+
+/// A key as the pages group it: inline tables of one shape under one name, a token's own wishes with the shared ones.
+fn grouped(table: &str, key: &str) -> String {
+    let table = match table.rsplit('.').next().unwrap() {
+        "secret" | "secret_previous" => "secret",
+        "store" | "sinks" => "entry",
+        "payload" => "payload",
+        "schedule" => "defaults.schedule",
+        "propagation" => "defaults.propagation",
+        _ => table,
+    };
+    format!("{table}.{key}")
+}
+
+/// Every key that holds a value: known ones that are no table of others.
+fn value_keys() -> BTreeSet<String> {
+    let named = ["apps", "stores", "tokens"];
+    let tables = ["daemon", "http", "log", "network", "pace", "defaults", "schedule", "propagation"];
+    let split = known_keys().filter_map(|pattern| pattern.rsplit_once('.'));
+    split.filter(|(_, key)| !tables.contains(key) && !named.contains(key)).map(|(table, key)| grouped(table, key)).collect()
+}
+
+#[test]
+fn the_reference_lists_the_keys_that_are_read() {
+    let reference = fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
+    let mut documented = BTreeSet::new();
+    let mut table = String::new();
+    for line in reference.lines() {
+        if let Some(heading) = line.strip_prefix("### `") {
+            table = heading.trim_end_matches('`').trim_matches(['[', ']']).to_owned();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            documented.insert(grouped(&table, row.split('`').next().unwrap()));
+        }
+    }
+    assert_eq!(documented, value_keys());
+}
+
+#[test]
+fn the_full_example_shows_the_keys_that_are_read() {
+    let example = fs::read_to_string(repository().join("config/evertoken.toml")).unwrap();
+    let mut shown = BTreeSet::new();
+    let mut table = String::new();
+    for line in example.lines().map(|line| line.trim_start_matches(['#', ' '])) {
+        if let Some(header) = line.strip_prefix('[') {
+            let header = header.split(']').next().unwrap();
+            let mut parts: Vec<&str> = header.split('.').collect();
+            if ["apps", "stores", "tokens"].contains(&parts[0]) {
+                parts[1] = "NAME";
+            }
+            table = parts.join(".");
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            shown.insert(grouped(&table, key));
+        }
+    }
+    for inline in
+        ["secret.file", "secret.env", "secret.credential", "secret.store", "entry.name", "entry.entry", "payload.key", "payload.template"]
+    {
+        assert!(
+            example.contains(&format!("{{ {} = ", inline.split('.').nth(1).unwrap()))
+                || inline == "entry.entry" && example.contains(", entry = ")
+        );
+        shown.insert(inline.to_owned());
+    }
+    let missing: Vec<_> = value_keys().difference(&shown).cloned().collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn a_tokens_own_wishes_win_over_the_shared_ones() {
+    let text = with(
+        "[defaults.schedule]\nrefresh_at = 0.4\naudit_interval = \"2h\"\n[defaults.propagation]\nwindow = \"48h\"\n[tokens.whatsapp-bot.schedule]\nrefresh_at = 0.3\n[tokens.whatsapp-bot.propagation]\nconsumer_ttl = \"1h\"",
+    );
+    let settings = load_text(&text).unwrap().settings;
+    let token = &settings.tokens["whatsapp-bot"];
+    assert_eq!((token.schedule.refresh_at, token.schedule.jitter), (0.3, 0.1));
+    assert_eq!(token.schedule.audit_interval, Some(SignedDuration::from_hours(2)));
+    assert_eq!(token.propagation.window, SignedDuration::from_hours(48));
+    assert_eq!(token.propagation.consumer_ttl, SignedDuration::from_hours(1));
+}
+
+#[test]
+fn systemd_names_the_folders() {
+    let environment = Environment::from_lookup(|name| {
+        Some(match name {
+            "STATE_DIRECTORY" => "/var/lib/evertoken:/var/lib/other".into(),
+            "RUNTIME_DIRECTORY" => "/run/evertoken".into(),
+            _ => return None,
+        })
+    });
+    let settings = load(&repository().join("config/minimal.toml"), &environment).unwrap().settings;
+    assert_eq!(settings.daemon.state_dir, Path::new("/var/lib/evertoken"));
+    assert_eq!(settings.daemon.control_socket, Path::new("/run/evertoken/control.sock"));
+}
+
+#[test]
+fn conf_d_adds_tokens_in_the_order_of_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("evertoken.toml");
+    write(&main, &with(""));
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    let token = |name: &str, entry: &str| {
+        format!(
+            "[tokens.{name}]\napp = \"acme\"\nsystem_user_id = \"{}\"\nstore = {{ name = \"prod\", entry = \"{entry}\" }}\n",
+            name.len()
+        )
+    };
+    write(&folder.path().join("conf.d/20-b.toml"), &token("b", "meta/b"));
+    write(&folder.path().join("conf.d/10-a.toml"), &token("aa", "meta/a"));
+    write(&folder.path().join("conf.d/.hidden.toml"), "not = toml = at all");
+    write(&folder.path().join("conf.d/notes.txt"), "neither is this");
+    let loaded = load_file(&main).unwrap();
+    assert_eq!(loaded.settings.tokens.keys().map(ToString::to_string).collect::<Vec<_>>(), ["aa", "b", "whatsapp-bot"]);
+    let names: Vec<_> = loaded.files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["evertoken.toml", "10-a.toml", "20-b.toml"]);
+
+    write(&folder.path().join("conf.d/30-c.toml"), &format!("[log]\nlevel = \"debug\"\n{}", token("b", "meta/c")));
+    let error = load_file(&main).unwrap_err().to_string();
+    assert!(error.contains("30-c.toml:1:2: [log]: a file in conf.d holds [tokens.NAME] only"), "{error}");
+    assert!(error.contains("30-c.toml:3:9: [tokens.b]: this token stands in") && error.contains("20-b.toml:1 already"), "{error}");
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let says = |path: &Path| load_file(path).unwrap_err().to_string();
+    assert!(says(&folder.path().join("none.toml")).contains("none.toml:1:1: the configuration cannot be read: No such file"));
+    assert!(says(folder.path()).contains("no regular file"));
+    let path = folder.path().join("latin1.toml");
+    #[expect(clippy::disallowed_methods, reason = "a test's own scratch files")]
+    fs::write(&path, b"# caf\xe9\n").unwrap();
+    assert!(says(&path).contains("not UTF-8 from byte 5 on"));
+}
+
+#[test]
+fn file_stores_and_stored_secrets_are_read() {
+    let settings = load_text(&with(
+        "[stores.disk]\nkind = \"file\"\ndir = \"tokens\"\nmode = \"0600\"\ngroup = \"100\"\n[apps.b]\nid = \"2\"\napp_token = \"fetched\"\ngraph_url = \"http://127.0.0.1:8080\"\nsecret = { store = { name = \"disk\", entry = \"b\" } }\nsecret_previous = { env = \"B_OLD\" }",
+    ))
+    .unwrap()
+    .settings;
+    let Store::File(disk) = &settings.stores["disk"] else { panic!("a file store") };
+    assert!(disk.dir.is_absolute() && disk.dir.ends_with("tokens"));
+    assert_eq!((disk.mode, disk.group.as_deref()), (0o600, Some("100")));
+    assert_eq!(settings.stores["prod"].kind(), "aws-secrets-manager");
+}
