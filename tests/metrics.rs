@@ -38,7 +38,7 @@ fn token(name: &str) -> TokenGauges {
         revoke_due: at(2_000_000_003),
         last_success: vec![("refresh", at(2_000_000_004).unwrap())],
         healthy: true,
-        blocked: Some("gate"),
+        blocked: Some("gate".into()),
         versions_live: 2,
         orphans: 1,
         acks: Some((1, 3)),

@@ -1,1 +1,68 @@
-//! Placeholder.
+//! What the daemon shows: probes, metrics, status and a page for people, over HTTP on TCP.
+//!
+//! Nothing here is secret and nothing changes anything, so there is no login; what is refused is what no honest client does. On
+//! loopback a request that names a foreign host is a browser fooled by a rebound name, and one that was forwarded came from somewhere
+//! else than this host: both get 403. Whatever a client does, it holds one of a bounded number of connections for a bounded time.
+//!
+//! **Liveness** (`/livez`) means that the loop turns, and nothing else: a provider or store that is down is not healed by a restart.
+//! **Readiness** (`/readyz`) means that the daemon can do its work and that no token suffers: the loop turns, the ledger takes rows,
+//! each token was looked at, its store can be read, and none is dead, expired or past its refresh. The provider being down fails
+//! it only once a token is overdue by that. A reload that was refused does not: the configuration before it is in force.
+//!
+//! This module sees only a [`Snapshot`]; the daemon's own [`crate::daemon::snapshot`] is one, and so is a test's.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::rotation::health::{BreakerStatus, StatusDocument, TokenStatus};
+use crate::telemetry::metrics::Exposition;
+
+pub mod door;
+mod host;
+mod listener;
+mod page;
+mod readiness;
+mod routes;
+
+pub use listener::{AdminError, Listener, bind, serve};
+pub use readiness::{Check, LOOP_TURNS_WITHIN, is_live, readiness};
+pub use routes::{Shown, respond};
+
+/// What is shown, at one instant.
+pub trait Snapshot: Send + Sync {
+    /// Every token's latest status, in any order.
+    fn statuses(&self) -> Vec<TokenStatus>;
+    /// The daemon itself.
+    fn daemon(&self) -> DaemonFacts;
+    /// The answer to a scrape.
+    ///
+    /// # Errors
+    /// As [`crate::telemetry::metrics::Metrics::render`] has them.
+    fn metrics(&self, format: Exposition) -> Result<String, fmt::Error>;
+
+    /// The document of `/v1/status`.
+    fn document(&self) -> StatusDocument {
+        let facts = self.daemon();
+        StatusDocument::new(self.statuses(), facts.breaker, facts.now)
+    }
+}
+
+/// What is to be known of the daemon, beside its tokens.
+#[derive(Debug, Clone)]
+pub struct DaemonFacts {
+    /// The host's wall clock.
+    pub now: Timestamp,
+    /// How long ago the loop last turned, by the boot clock.
+    pub loop_age: SignedDuration,
+    /// How many tokens are configured.
+    pub configured: usize,
+    /// The fleet's breaker.
+    pub breaker: BreakerStatus,
+    /// Whether the last reload of the configuration was taken; true before the first.
+    pub config_taken: bool,
+    /// What keeps the ledger from taking rows, if anything does.
+    pub ledger_trouble: Option<String>,
+    /// Tokens whose store could not be read at the last try, and why.
+    pub unreadable: Vec<(String, String)>,
+}

@@ -31,6 +31,7 @@ impl Worker {
             Ok(()) => {
                 self.evidence.effects.remove(&effect.key());
                 fleet.metrics.step(&self.policy.token, effect.name(), "done");
+                fleet.vitals.succeeded(&self.policy.token, effect.name());
             }
             Err(fault) => {
                 let result = if fault.certainty == Certainty::Unknown { "unknown" } else { "not_done" };

@@ -214,10 +214,11 @@ impl Announcer {
         let ledger = fleet.ledger.clone();
         let kept = tokio::task::spawn_blocking(move || ledger.append(&entry)).await;
         let trouble = match kept {
-            Ok(Ok(_)) => return,
+            Ok(Ok(_)) => return fleet.vitals.ledger(None),
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
+        fleet.vitals.ledger(Some(trouble.clone()));
         tracing::error!(
             event = "ledger.failed",
             alert = true,

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 
 use super::pace::Pace;
+use super::snapshot::Vitals;
 use super::veto::VetoFile;
 use crate::clock;
 use crate::graph::Provider;
@@ -104,6 +105,8 @@ pub struct Fleet {
     pub status: Mutex<BTreeMap<String, TokenStatus>>,
     /// How much of each app's call allowance is used, 0 to 1 and above.
     pub usage: Mutex<BTreeMap<String, f64>>,
+    /// Marks of life, for whoever looks.
+    pub vitals: Vitals,
     stopping: AtomicBool,
     /// Wakes whoever waits for the stop.
     pub stopped: tokio::sync::Notify,
@@ -125,6 +128,7 @@ impl Fleet {
             size: std::sync::atomic::AtomicUsize::new(0),
             status: Mutex::new(BTreeMap::new()),
             usage: Mutex::new(BTreeMap::new()),
+            vitals: Vitals::default(),
             stopping: AtomicBool::new(false),
             stopped: tokio::sync::Notify::new(),
         }

@@ -8,6 +8,7 @@ pub mod pace;
 pub mod planner;
 pub mod run;
 pub mod signals;
+pub mod snapshot;
 pub mod veto;
 pub mod wake;
 pub mod worker;

@@ -14,6 +14,10 @@ use super::schedule::refresh_due;
 use super::time::later;
 use super::token::Expiry;
 
+mod verdict;
+
+pub use verdict::{BreakerStatus, STATUS_SCHEMA, StatusDocument, versions_live, worst_first};
+
 /// How far a rotation is, or which state beside it the token is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -34,7 +34,7 @@ pub struct TokenGauges {
     /// Whether all is well with it.
     pub healthy: bool,
     /// Why it does not go on, where it does not: a stable word.
-    pub blocked: Option<&'static str>,
+    pub blocked: Option<String>,
     /// How many versions of it are alive at the provider, as far as known.
     pub versions_live: u64,
     /// How many tokens may be alive that nobody holds.
@@ -176,7 +176,7 @@ fn states(families: &mut Families<'_>, tokens: &[TokenGauges]) -> fmt::Result {
     families.plain("token_phase", "The phase that the token is in has 1, the others 0", series)?;
     let series = tokens.iter().map(|of| ([("token", of.token.as_str())], truth(of.healthy)));
     families.plain("token_healthy", "Whether all is well with the token", series)?;
-    let series = tokens.iter().filter_map(|of| Some(([("token", of.token.as_str()), ("reason", of.blocked?)], 1.0)));
+    let series = tokens.iter().filter_map(|of| Some(([("token", of.token.as_str()), ("reason", of.blocked.as_deref()?)], 1.0)));
     families.plain("token_blocked", "The token does not go on, for this reason", series)
 }
 
