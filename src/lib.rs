@@ -12,5 +12,6 @@ pub mod ledger;
 pub mod rotation;
 pub mod simulator;
 pub mod spool;
+pub mod state_dir;
 pub mod store;
 pub mod telemetry;

@@ -529,8 +529,8 @@ async fn the_version_that_answered_is_known() {
 struct Calls(Mutex<Vec<(&'static str, &'static str)>>);
 
 impl CallObserver for Calls {
-    fn called(&self, endpoint: &'static str, class: &'static str, _took: Duration) {
-        self.0.lock().unwrap().push((endpoint, class));
+    fn called(&self, endpoint: &'static str, class: Option<FaultClass>, _took: Duration) {
+        self.0.lock().unwrap().push((endpoint, class.map_or("ok", FaultClass::name)));
     }
 }
 

@@ -11,7 +11,7 @@ use rig::{Kind, Rig};
 
 #[cfg(test)]
 async fn clean_rotation(kind: Kind) {
-    let rig = Rig::new(kind, 40).await;
+    let rig = Rig::new(kind, 3600).await;
     let fleet = rig.fleet();
     let mut worker = rig.worker(&fleet);
     let end = worker.pass(&fleet).await;
@@ -19,6 +19,7 @@ async fn clean_rotation(kind: Kind) {
     assert_eq!(worker.evidence().record().unwrap().current.fingerprint.to_string(), rig.old);
     worker.command(&fleet, &Command::Rotate).await.unwrap();
     rig.manager.reset_tally();
+    let from_manager = rig.manager_server.simulator().journal(0).len();
     let from = rig.graph_server.simulator().journal(0).len();
     let end = rig.run(&mut worker, &fleet, Duration::from_secs(15), |end| end.status.phase == Phase::Rest).await;
     let record = worker.evidence().record().unwrap();
@@ -26,9 +27,11 @@ async fn clean_rotation(kind: Kind) {
     assert_eq!(rig.alive(), [record.current.fingerprint.to_string()]);
     assert_eq!(evertoken::rotation::token::Fingerprint::of(&rig.sink_text()).to_string(), record.current.fingerprint.to_string());
     assert!(rig.graph.violations().is_empty(), "{:#?}", rig.graph.violations());
-    let calls: Vec<String> = rig.graph_server.simulator().journal(0).iter().skip(from).map(|call| call.call.clone()).collect();
-    let tally = rig.manager.tally();
-    println!("graph: {} {calls:?}\nmanager: {tally:?}", calls.len());
+    let mut calls: Vec<_> =
+        rig.graph_server.simulator().journal(0).into_iter().skip(from).map(|call| (call.received_at, call.call)).collect();
+    calls.extend(rig.manager_server.simulator().journal(0).into_iter().skip(from_manager).map(|call| (call.received_at, call.call)));
+    calls.sort();
+    println!("{} calls: {calls:#?}\nmanager: {:?}", calls.len(), rig.manager.tally());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The loop: what is due runs on a bounded pool, one pass a token at a time; everything else only wakes it.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +25,8 @@ const POOL: usize = 16;
 const BEAT_MAX: Duration = Duration::from_secs(30);
 /// How long a stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How often something that is missing is looked for again.
+const RETRY_MISSING: SignedDuration = SignedDuration::from_secs(30);
 
 /// Makes workers from the configuration in force.
 pub trait Blueprint: Send + Sync {
@@ -31,14 +34,17 @@ pub trait Blueprint: Send + Sync {
     fn tokens(&self) -> Vec<(String, String)>;
     /// A fresh worker; `None` for a name that is not configured.
     fn worker(&self, name: &str, fleet: &Fleet) -> Option<Worker>;
-    /// Whether a token is configured exactly as in `other`, so that its worker may go on.
-    fn same(&self, other: &dyn Blueprint, name: &str) -> bool;
     /// A text that differs whenever the token's configuration does.
     fn digest(&self, name: &str) -> Option<String>;
+    /// Whether something is missing that may come by itself, so that another reload is worth a try.
+    fn waiting(&self) -> bool;
 }
 
 /// Reads the configuration again: a new blueprint, or all its mistakes.
-pub type Reload = Box<dyn Fn() -> Result<Arc<dyn Blueprint>, String> + Send>;
+pub type Reload = Box<dyn Fn() -> Reloading + Send>;
+
+/// A reload under way: a secret that lies in a store takes time to read, and the loop goes on meanwhile.
+pub type Reloading = Pin<Box<dyn Future<Output = Result<Arc<dyn Blueprint>, String>> + Send>>;
 
 /// What tells the outside that the loop turns.
 pub trait Heart: Send {
@@ -63,6 +69,10 @@ pub struct Daemon {
     planner: Planner,
     running: JoinSet<Passed>,
     tasks: BTreeMap<Id, usize>,
+    reloading: Option<Reloading>,
+    /// A reload was asked for while one was under way: once more, however often.
+    reload_again: bool,
+    reload_tried: Boot,
     stopping: bool,
 }
 
@@ -95,6 +105,9 @@ impl Daemon {
             planner: Planner::default(),
             running: JoinSet::new(),
             tasks: BTreeMap::new(),
+            reloading: None,
+            reload_again: false,
+            reload_tried: clock::boot(),
             stopping: false,
         };
         daemon.take_tokens(blueprint);
@@ -122,14 +135,18 @@ impl Daemon {
                             stop_by = Some(in_future(STOP_WITHIN));
                         }
                     }
-                    Some(Wake::Reload) => self.reload(),
+                    Some(Wake::Reload) => self.begin_reload(),
                     Some(Wake::Order(order, answer)) => self.order(order, answer),
                 },
+                outcome = ended(&mut self.reloading) => self.end_reload(outcome),
                 () = tokio::time::sleep(pause) => {}
                 () = until(stop_by) => {
                     tracing::warn!(event = "daemon.stopping", "{} pass(es) did not end in time and are left; they are carried on after the next start", self.running.len());
                     return;
                 }
+            }
+            if self.blueprint.waiting() && clock::boot().since(self.reload_tried) >= RETRY_MISSING {
+                self.begin_reload();
             }
             self.heart.beat();
         }
@@ -211,9 +228,19 @@ impl Daemon {
         tracing::info!(event = "daemon.stopping", "no new step begins; {} pass(es) end first", self.running.len());
     }
 
-    fn reload(&mut self) {
+    fn begin_reload(&mut self) {
+        if self.reloading.is_some() {
+            self.reload_again = true;
+            return;
+        }
+        self.reload_tried = clock::boot();
         self.heart.reloading(true);
-        let taken = match (self.reload)() {
+        self.reloading = Some((self.reload)());
+    }
+
+    fn end_reload(&mut self, outcome: Result<Arc<dyn Blueprint>, String>) {
+        self.reloading = None;
+        let taken = match outcome {
             Ok(blueprint) => {
                 self.take_tokens(blueprint);
                 tracing::info!(event = "config.reloaded", tokens = self.by_name.len(), "the configuration is in force");
@@ -230,6 +257,9 @@ impl Daemon {
         };
         self.heart.reloaded(taken);
         self.heart.reloading(false);
+        if std::mem::take(&mut self.reload_again) {
+            self.begin_reload();
+        }
     }
 
     /// Takes a blueprint into force. Workers whose token did not change go on with what they know; a token that is no longer
@@ -240,7 +270,7 @@ impl Daemon {
         let gone: Vec<usize> = self
             .by_name
             .iter()
-            .filter(|(name, _)| !wanted.contains_key(*name) || !blueprint.same(old.as_ref(), name))
+            .filter(|(name, _)| !wanted.contains_key(*name) || blueprint.digest(name) != old.digest(name))
             .map(|(_, token)| *token)
             .collect();
         for token in gone {
@@ -306,7 +336,7 @@ impl Daemon {
                 drop(answer.send(vec![Reply { token: String::new(), done: true, text }]));
             }
             Verb::Reload => {
-                self.reload();
+                self.begin_reload();
                 drop(answer.send(vec![Reply { token: String::new(), done: true, text: "asked for; see the log".into() }]));
             }
             verb @ (Verb::Command(_) | Verb::Adopt { .. }) => self.order_tokens(&verb, &order.select, answer),
@@ -368,6 +398,13 @@ async fn obey(worker: &mut Worker, fleet: &Fleet, verb: Verb) -> Reply {
         Err(text) => (false, text),
     };
     Reply { token: worker.name().to_owned(), done, text }
+}
+
+async fn ended(reloading: &mut Option<Reloading>) -> Result<Arc<dyn Blueprint>, String> {
+    match reloading {
+        Some(reloading) => reloading.await,
+        None => std::future::pending().await,
+    }
 }
 
 fn in_future(by: Duration) -> tokio::time::Instant {

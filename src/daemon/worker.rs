@@ -11,7 +11,7 @@ use super::fleet::{App, Fleet, lock};
 use crate::graph::proof::appsecret_proof;
 use crate::rotation::command::{self, Answer, Command};
 use crate::rotation::evidence::Evidence;
-use crate::rotation::health::{TokenStatus, status};
+use crate::rotation::health::{Phase, TokenStatus, phase, status};
 use crate::rotation::payload::{Ingredients, Payload};
 use crate::rotation::plan::{CommitKind, Effect, Look, Reason, Step, plan};
 use crate::rotation::policy::Policy;
@@ -84,6 +84,31 @@ impl Worker {
     #[must_use]
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// The app's configured name.
+    #[must_use]
+    pub fn app_name(&self) -> &str {
+        &self.app.name
+    }
+
+    /// How far the token is, as far as is known.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        phase(&self.evidence, &plan(&self.evidence, &self.policy))
+    }
+
+    /// Looks, as often as the plan asks for it, and changes nothing.
+    pub async fn look(&mut self, fleet: &Fleet) -> TokenStatus {
+        self.read_spool(fleet).await;
+        for _ in 0..STEPS_MAX {
+            self.refresh_shared(fleet);
+            match plan(&self.evidence, &self.policy) {
+                Step::Look(look) => self.observe(fleet, &look).await,
+                step @ (Step::Do(_) | Step::Wait { .. } | Step::Hold { .. }) => return status(&self.evidence, &self.policy, &step),
+            }
+        }
+        status(&self.evidence, &self.policy, &plan(&self.evidence, &self.policy))
     }
 
     /// Runs until there is nothing to do now.

@@ -48,8 +48,8 @@ pub struct GraphSettings {
 
 /// Is told of every call, for metrics.
 pub trait CallObserver: Send + Sync {
-    /// A call to `endpoint` ended after `took`; `class` is `ok` or the name of a [`FaultClass`].
-    fn called(&self, endpoint: &'static str, class: &'static str, took: Duration);
+    /// A call to `endpoint` ended after `took`, with a fault of this class or well.
+    fn called(&self, endpoint: &'static str, class: Option<FaultClass>, took: Duration);
 }
 
 /// The calls of one app at Meta.
@@ -119,10 +119,11 @@ impl GraphClient {
     }
 
     fn note(&self, endpoint: Endpoint, status: Option<u16>, took: Duration, fault: Option<&Fault>) {
-        let (endpoint, class) = (endpoint.name(), fault.map_or("ok", |fault| fault.class.name()));
+        let (endpoint, class) = (endpoint.name(), fault.map(|fault| fault.class));
         if let Some(observer) = &self.observer {
             observer.called(endpoint, class, took);
         }
+        let class = class.map_or("ok", FaultClass::name);
         tracing::debug!(
             event = "graph.called",
             endpoint,

@@ -103,7 +103,7 @@ impl Rig {
             jitter: 0.1,
             audit_interval: SignedDuration::from_hours(1),
             min_life: SignedDuration::from_hours(7 * 24),
-            window: SignedDuration::from_hours(24),
+            window: SignedDuration::from_secs(2),
             tick: SignedDuration::from_secs(1),
             sinks: vec!["disk".into()],
         };

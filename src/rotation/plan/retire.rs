@@ -72,17 +72,7 @@ fn propagate(subject: &Subject<'_>, victim: &Victim) -> Settled<Option<Pending>>
         };
         return Ok(Some(Pending { until, why: held(closed.name, &closed.value, called.business_integration) }));
     }
-    let looked = ask(evidence, life, evidence.looks.get(&token), over, Look::Introspect(token))?;
-    if looked.date.is_none_or(|date| date < ends) {
-        let until = evidence.look(token).map_or(evidence.clock.boot, |seen| seen.asked).plus(SignedDuration::from_secs(1));
-        if until > evidence.clock.boot {
-            return Ok(Some(Pending {
-                until,
-                why: Reason::calm("propagating", format!("the window ends {ends} by the provider's clock")),
-            }));
-        }
-        return Err(Box::new(Step::Look(Look::Introspect(token))));
-    }
+    let looked = dated(subject, ends)?;
     if !looked.introspection.valid {
         return super::current::dead(subject);
     }
@@ -95,6 +85,22 @@ fn propagate(subject: &Subject<'_>, victim: &Victim) -> Settled<Option<Pending>>
         next.retirees.iter_mut().filter(|retiree| retiree.fingerprint == victim.fingerprint).for_each(|retiree| retiree.revoking = true);
     }
     subject.commit(next, CommitKind::Revoking, format!("token {} may be revoked from now on", victim.fingerprint))
+}
+
+/// An answer of the provider about the current token whose `Date` is past the window. `Date` is cut to whole seconds, so the first
+/// answer after the estimated end may still carry the second before it: then another is asked for a second later.
+fn dated<'a>(subject: &Subject<'a>, ends: jiff::Timestamp) -> Settled<&'a super::super::evidence::Looked> {
+    let Subject { evidence, record, life, .. } = *subject;
+    let token = record.current.fingerprint;
+    let channel = evidence.looks.get(&token);
+    if let Some(looked) = channel.and_then(|channel| channel.value()).filter(|looked| looked.date.is_some_and(|date| date >= ends)) {
+        return Ok(looked);
+    }
+    let again = channel.and_then(|channel| channel.seen.as_ref()).map_or(Boot::ZERO, |seen| seen.asked.plus(SignedDuration::from_secs(1)));
+    if evidence.clock.boot < again {
+        return super::wait(again, Reason::calm("propagating", format!("the window ends {ends} by the provider's clock")));
+    }
+    ask(evidence, life, channel, evidence.clock.boot, Look::Introspect(token))
 }
 
 /// What a closed conjunct means for people.

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::store::RecordBytes;
 
-/// Longest record that is kept between looks, in bytes, so that an entry costs under a kilobyte. A longer one is read each time.
-const CACHED_RECORD_BYTES_MAX: usize = 512;
+/// Longest record that is kept between looks, in bytes: an ordinary one has one to two thousand. A longer one is read each time.
+const CACHED_RECORD_BYTES_MAX: usize = 4096;
 
 /// Entries that are remembered. Beyond them everything is forgotten, which costs one DescribeSecret an entry and nothing else.
 const CACHED_ENTRIES_MAX: usize = 100_000;
