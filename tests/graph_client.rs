@@ -365,6 +365,40 @@ async fn a_refresh_and_a_revoke_are_sent_once_even_when_the_connection_dies() {
 }
 
 #[tokio::test]
+async fn a_refresh_and_a_revoke_never_use_a_connection_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _peer)) = listener.accept().await {
+            let requests = Arc::new(Mutex::new(Vec::new()));
+            seen.lock().unwrap().push(Arc::clone(&requests));
+            tokio::spawn(async move {
+                // Kept alive for as long as the client likes.
+                while stream.readable().await.is_ok() && stream.peek(&mut [0]).await.is_ok_and(|read| read > 0) {
+                    note_request(&mut stream, &requests).await;
+                    let body = r#"{"access_token":"EAAx","success":true,"id":"1"}"#;
+                    let answer = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let client = client_at(&format!("http://{address}"), AppTokenMode::Composed, Deadlines::default());
+    for _twice in 0..2 {
+        assert!(client.me(&token(NEW)).await.result.is_ok());
+        assert!(client.refresh(&token(OLD)).await.result.is_ok());
+        assert!(client.revoke(&token(OLD), &token(NEW)).await.result.unwrap());
+        // Time for a connection to go back into a pool.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let seen: Vec<Vec<String>> = connections.lock().unwrap().iter().map(|requests| requests.lock().unwrap().clone()).collect();
+    assert_eq!(seen.len(), 5, "two refreshes, two revokes, and one for both calls to me: {seen:?}");
+    assert!(seen.iter().all(|requests| requests.len() == 1 || requests.iter().all(|request| request.contains("/me?"))), "{seen:?}");
+}
+
+#[tokio::test]
 async fn a_revoke_carries_the_callers_proof_and_its_body_is_read_in_any_spelling() {
     for (body, said) in [
         (r#"{"success":true}"#, true),
