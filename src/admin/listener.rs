@@ -9,15 +9,12 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::door::{self, Door, Respond};
 use super::{Shown, Snapshot, host, respond, routes};
 
 /// How long a connection lasts, a slow reader's included.
 const LASTS: Duration = Duration::from_secs(30);
-/// Large answers that are made at the same time: with ten thousand tokens each takes tens of megabytes.
-const RENDERING_MAX: usize = 2;
 
 /// Why the admin listener cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +82,7 @@ pub async fn bind(address: SocketAddr) -> Result<Listener, AdminError> {
 pub async fn serve(listener: Listener, snapshot: Arc<dyn Snapshot>) {
     // What comes in over an address that maps IPv4 into IPv6 is loopback too.
     let loopback = listener.address.ip().to_canonical().is_loopback();
-    door::serve(listener, Arc::new(Tcp { shown: Shown::new(snapshot, RENDERING_MAX), loopback }), LASTS).await;
+    door::serve(listener, Arc::new(Tcp { shown: Shown::new(snapshot), loopback }), LASTS).await;
 }
 
 impl Door for Listener {
@@ -110,11 +107,5 @@ impl Respond for Tcp {
             return routes::plain(StatusCode::FORBIDDEN, why);
         }
         respond(&self.shown, &head.method, head.uri.path(), head.uri.query(), &head.headers).await
-    }
-}
-
-impl Shown {
-    fn new(snapshot: Arc<dyn Snapshot>, at_once: usize) -> Self {
-        Self { snapshot, rendering: Arc::new(Semaphore::new(at_once)) }
     }
 }

@@ -23,7 +23,7 @@ mod host;
 mod listener;
 mod page;
 mod readiness;
-mod routes;
+pub(crate) mod routes;
 
 pub use listener::{AdminError, Listener, bind, serve};
 pub use readiness::{Check, LOOP_TURNS_WITHIN, is_live, readiness};

@@ -13,6 +13,8 @@ use crate::telemetry::metrics::Exposition;
 
 /// Nothing is loaded, nothing runs, nothing is sent anywhere; the page's own style is in the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Large answers that are made at the same time: with ten thousand tokens each takes tens of megabytes.
+const RENDERING_MAX: usize = 2;
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -20,8 +22,16 @@ const HTML: &str = "text/html; charset=utf-8";
 /// A snapshot, and how many large answers may be made of it at one time.
 #[derive(Clone)]
 pub struct Shown {
-    pub(super) snapshot: Arc<dyn Snapshot>,
-    pub(super) rendering: Arc<Semaphore>,
+    snapshot: Arc<dyn Snapshot>,
+    rendering: Arc<Semaphore>,
+}
+
+impl Shown {
+    /// Shows a snapshot.
+    #[must_use]
+    pub fn new(snapshot: Arc<dyn Snapshot>) -> Self {
+        Self { snapshot, rendering: Arc::new(Semaphore::new(RENDERING_MAX)) }
+    }
 }
 
 /// Which answer a path has.

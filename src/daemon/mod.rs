@@ -1,6 +1,7 @@
 //! The daemon.
 mod act;
 mod announce;
+pub mod control;
 pub mod cron;
 pub mod fleet;
 mod observe;

@@ -116,11 +116,6 @@ impl Vitals {
             marks.lagging.entry(sink.to_owned()).or_insert(evidence.clock.boot);
         }
     }
-
-    /// A token is no longer looked after.
-    pub fn forget(&self, token: &str) {
-        lock(&self.tokens).remove(token);
-    }
 }
 
 /// The fleet, as `admin` wants to see it.
@@ -164,8 +159,11 @@ impl Snapshot for FleetSnapshot {
 
     fn daemon(&self) -> DaemonFacts {
         let vitals = &self.0.vitals;
+        // Marks outlive their token's configuration; only what is looked after counts.
+        let looked_after: BTreeSet<String> = lock(&self.0.status).keys().cloned().collect();
         let tokens = lock(&vitals.tokens);
-        let unreadable = tokens.iter().filter_map(|(token, marks)| Some((token.clone(), marks.store_trouble.clone()?))).collect();
+        let trouble = |(token, marks): (&String, &Marks)| Some((token.clone(), marks.store_trouble.clone()?));
+        let unreadable = tokens.iter().filter(|(token, _)| looked_after.contains(*token)).filter_map(trouble).collect();
         drop(tokens);
         DaemonFacts {
             now: clock::wall(),

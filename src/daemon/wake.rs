@@ -53,6 +53,22 @@ pub enum Verb {
     Reload,
 }
 
+impl Verb {
+    /// The stable name, for the log.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Command(Command::Rotate) => "rotate",
+            Self::Command(Command::Hold { .. }) => "hold",
+            Self::Command(Command::Release) => "release",
+            Self::Command(Command::RevokedAll { .. }) => "ledger_close",
+            Self::Adopt { .. } => "adopt",
+            Self::CloseBreaker => "breaker_close",
+            Self::Reload => "reload",
+        }
+    }
+}
+
 /// Which tokens are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selector {

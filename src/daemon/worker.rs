@@ -158,6 +158,7 @@ impl Worker {
     fn end(&mut self, fleet: &Fleet, next: Boot, why: Reason, step: &Step) -> PassEnd {
         let status = status(&self.evidence, &self.policy, step);
         self.announcer.conditions(fleet, &status);
+        fleet.vitals.passed(&self.evidence, &status);
         lock(&fleet.status).insert(self.policy.token.clone(), status.clone());
         self.forget();
         PassEnd { next, why, status }
