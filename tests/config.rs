@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use evertoken::config::settings::{Adopt, AppToken, LogFormat, Schedule, Store};
 use evertoken::config::{ConfigError, Environment, Loaded, known_keys, load};
 use evertoken::rotation::payload::PayloadRule;
 use jiff::SignedDuration;
+use proptest::prelude::*;
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -229,4 +231,147 @@ fn file_stores_and_stored_secrets_are_read() {
     assert!(disk.dir.is_absolute() && disk.dir.ends_with("tokens"));
     assert_eq!((disk.mode, disk.group.as_deref()), (0o600, Some("100")));
     assert_eq!(settings.stores["prod"].kind(), "aws-secrets-manager");
+}
+
+/// What comes of a file under `tests/config`, as `evertoken check` would print it.
+fn told(path: &Path) -> String {
+    let lines = match load_file(path) {
+        Ok(loaded) => loaded.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect(),
+        Err(error) => format!("{error}\n"),
+    };
+    // Tests run in the package's folder, and names are shown as they were given.
+    assert!(lines.lines().all(|line| !line.contains(env!("CARGO_MANIFEST_DIR"))), "{lines}");
+    lines
+}
+
+#[test]
+fn each_file_is_told_as_expected() {
+    let mut seen = 0;
+    let mut different = Vec::new();
+    for entry in fs::read_dir("tests/config").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let (told, expected) = (told(&path), fs::read_to_string(path.with_extension("txt")).unwrap_or_default());
+            if told != expected {
+                different.push(format!("{}:\n{told}", path.display()));
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6, "the files are there");
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn no_pasted_secret_comes_out_again() {
+    for name in ["literal-secrets", "literal-secrets-broken"] {
+        let told = told(Path::new("tests/config").join(name).with_extension("toml").as_path());
+        assert!(!told.is_empty() && !told.contains("hunter2"), "{told}");
+    }
+}
+
+#[test]
+fn a_file_that_others_may_change_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evertoken.toml");
+    write(&path, &with(""));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let warnings = load_file(&path).unwrap().warnings;
+    assert!(warnings[0].to_string().contains("the mode 0666 lets others than the owner change it"), "{warnings:?}");
+}
+
+#[test]
+fn a_broken_file_of_conf_d_does_not_blame_the_main_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("evertoken.toml");
+    write(&main, &with("[stores.spare]\nkind = \"aws-secrets-manager\""));
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    write(&folder.path().join("conf.d/a.toml"), "[tokens.a\nstore = { name = \"spare\", entry = \"a\" }\n");
+    let error = load_file(&main).unwrap_err();
+    assert!(error.mistakes.iter().all(|mistake| mistake.file.ends_with("conf.d/a.toml")), "{error}");
+}
+
+#[test]
+fn thousands_of_tokens_are_read_and_told_apart() {
+    let token = |name: &str, id: usize, entry: &str| {
+        format!("[tokens.{name}]\napp = \"acme\"\nsystem_user_id = \"{id}\"\nstore = {{ name = \"prod\", entry = \"{entry}\" }}\n")
+    };
+    let mut text = with(&(0..5_000).map(|at| token(&format!("t{at}"), at, &format!("e{at}"))).collect::<String>());
+    assert_eq!(load_text(&text).unwrap().settings.tokens.len(), 5_001);
+    text.push_str(&token("last", 77_777, "e4999"));
+    let error = load_text(&text).unwrap_err();
+    // In the order of names "last" comes before "t4999", so the latter is told that it is second.
+    assert!(error.to_string().contains("[tokens.t4999.store] entry: the token last is written to this entry already"), "{error}");
+    assert_eq!(error.mistakes.len(), 1);
+}
+
+/// The full example after one edit: a value replaced, the end lost, a line doubled, a line turned to rubbish.
+fn edited() -> impl Strategy<Value = String> {
+    let example = fs::read_to_string(repository().join("config/evertoken.toml")).unwrap();
+    let lines: Vec<String> = example.lines().map(str::to_owned).collect();
+    let values = [
+        "",
+        "=",
+        "[",
+        "\"",
+        "true",
+        "-1",
+        "0",
+        "1e999",
+        "99999999999999999999",
+        "\"\"",
+        "\"\\u0000\"",
+        "[[]]",
+        "{}",
+        "1979-05-27",
+        "\"\u{e9}\"",
+        "'''",
+    ];
+    (0..lines.len(), proptest::sample::select(values.to_vec()), 0..4).prop_map(move |(at, value, how)| {
+        let mut lines = lines.clone();
+        match how {
+            0 => lines[at] = format!("{} = {value}", key_of(&lines[at])),
+            1 => lines.truncate(at),
+            2 => lines.insert(at, lines[at].clone()),
+            _ => lines[at] = value.to_owned(),
+        }
+        lines.join("\n")
+    })
+}
+
+/// The key that a line sets, also where it is commented out.
+fn key_of(line: &str) -> &str {
+    line.trim_start_matches(['#', ' ']).split('=').next().unwrap_or_default().trim_end()
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(?s).{0,200}") {
+        if let Err(error) = load_text(&text) {
+            prop_assert!(!error.mistakes.is_empty());
+        }
+    }
+
+    #[test]
+    fn no_edit_makes_it_panic_or_fail_in_silence(text in edited()) {
+        if let Err(error) = load_text(&text) {
+            prop_assert!(!error.mistakes.is_empty());
+            let lines = text.lines().count() + 1;
+            prop_assert!(error.mistakes.iter().all(|told| (1..=lines).contains(&told.line) && told.column > 0 && !told.what.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_pasted_token_never_comes_out(at in any::<proptest::sample::Index>(), quotes in any::<bool>(), alone in any::<bool>()) {
+        const TOKEN: &str = "EAAxyzPASTEDtokenPASTED0123456789";
+        let example = fs::read_to_string(repository().join("config/evertoken.toml")).unwrap();
+        let mut lines: Vec<String> = example.lines().map(str::to_owned).collect();
+        let at = at.index(lines.len());
+        let quote = if quotes { "\"" } else { "" };
+        let (key, next) = (key_of(&lines[at]).to_owned(), format!("{quote}{TOKEN}{quote} = 1"));
+        lines[at] = if alone { next } else { format!("{key} = {quote}{TOKEN}{quote}") };
+        if let Err(error) = load_text(&lines.join("\n")) {
+            prop_assert!(!error.to_string().contains("PASTED"), "{error}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The configuration: TOML in one file and `conf.d/*.toml` beside it.
 //!
-//! It is read in two steps. [`file`] keeps the TOML as written, with positions; [`read`] makes it into [`settings`], whose types
-//! cannot be wrong, and [`rules`] holds what concerns several keys at once. All mistakes of all files come out in one run, each
+//! It is read in two steps. `file` and `cursor` keep the TOML as written, with positions; `read` makes it into [`settings`], whose types
+//! cannot be wrong, and `rules` holds what concerns several keys at once. All mistakes of all files come out in one run, each
 //! with its line and what to write instead, because whoever deploys a configuration should not have to do so five times. No mistake
 //! ever repeats a value that could be a secret; secrets themselves stand here by reference only ([`secret_ref`]) and are not read
 //! when the configuration is.
@@ -11,16 +11,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use self::file::{Source, Table};
+use self::cursor::Table;
+use self::file::Source;
 use self::mistake::{Position, Report, Wrong};
 
 mod cron;
+mod cursor;
 mod duration;
 mod file;
 mod mistake;
+mod names;
 mod read;
 mod rules;
 pub mod secret_ref;
@@ -123,7 +127,14 @@ fn conf_d(main: &Path, report: &Report) -> Vec<PathBuf> {
 
 fn read_source(path: &Path, report: &Report) -> Option<Source> {
     match read_text(path) {
-        Ok(text) => Some(Source::new(path, text)),
+        Ok((text, mode)) => {
+            let source = Source::new(path, text);
+            if mode & 0o022 != 0 {
+                let what = format!("the mode {:04o} lets others than the owner change it, so they decide where tokens go", mode & 0o7777);
+                report.warning(&source.start(), "", Wrong::new(what, format!("chmod go-w {}", path.display())));
+            }
+            Some(source)
+        }
         Err(why) => {
             unreadable(path, &why, report);
             None
@@ -131,9 +142,11 @@ fn read_source(path: &Path, report: &Report) -> Option<Source> {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// The text of a file, and its mode.
+fn read_text(path: &Path) -> Result<(String, u32), String> {
     // Looked at before it is opened, because opening a pipe that nobody writes to would wait for ever.
-    if !path.metadata().map_err(|error| error.to_string())?.is_file() {
+    let found = path.metadata().map_err(|error| error.to_string())?;
+    if !found.is_file() {
         return Err("it is no regular file".to_owned());
     }
     let mut bytes = Vec::new();
@@ -142,7 +155,10 @@ fn read_text(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
     }
-    String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((text, found.permissions().mode())),
+        Err(error) => Err(format!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to())),
+    }
 }
 
 fn unreadable(path: &Path, why: &str, report: &Report) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{elsewhere, values};
-use crate::config::file::{Syntax, Table, Value};
-use crate::config::mistake::Wrong;
+use super::values;
+use crate::config::cursor::{Table, Value};
+use crate::config::file::Syntax;
+use crate::config::mistake::{Wrong, looks_secret};
 use crate::config::secret_ref::{LocalSecret, SecretRef};
 use crate::config::settings::{App, AppToken};
 
@@ -19,7 +20,7 @@ pub(super) fn app(name: &str, table: Table<'_>, known: &BTreeSet<String>, syntax
     let graph_url = table.text("graph_url", values::service_url);
     let graph_version = table.text("graph_version", values::graph_version);
     let app_token = table.word("app_token", &APP_TOKENS);
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     Some(App {
         id: id?,
         secret: secret?,
@@ -70,13 +71,13 @@ fn secret_ref(value: Value<'_>, name: &str, known: &BTreeSet<String>) -> Option<
         1 => {}
         _ => table.wrong(Wrong::new(format!("{key} names {given} places"), one_of)),
     }
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     if given == 1 { file.or(env).or(credential).or(store) } else { None }
 }
 
 fn variable(text: &str) -> Result<String, Wrong> {
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !text.is_empty() && text.chars().all(fine) && !text.starts_with(|c: char| c.is_ascii_digit()) {
+    if !text.is_empty() && text.chars().all(fine) && !text.starts_with(|c: char| c.is_ascii_digit()) && !looks_secret(text) {
         return Ok(text.to_owned());
     }
     Err(Wrong::new("the value is no name of a variable", "write its name, as in \"ACME_SECRET\""))
@@ -85,7 +86,7 @@ fn variable(text: &str) -> Result<String, Wrong> {
 /// systemd's rule: a file name.
 fn credential(text: &str) -> Result<String, Wrong> {
     let fine = |c: char| !c.is_control() && c != '/';
-    if (1..=255).contains(&text.len()) && text.chars().all(fine) && text != "." && text != ".." {
+    if (1..=255).contains(&text.len()) && text.chars().all(fine) && text != "." && text != ".." && !looks_secret(text) {
         return Ok(text.to_owned());
     }
     Err(Wrong::new("the value is no name of a credential", "write the name that LoadCredential= gives it"))

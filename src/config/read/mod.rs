@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::cron::Tick;
-use super::file::{Syntax, Table, join, quoted};
+use super::cursor::{Table, join, key_shown, quoted};
+use super::file::Syntax;
 use super::mistake::{Wrong, nearest};
 use super::secret_ref::Environment;
 use super::settings::{AppName, Daemon, Http, Log, LogFormat, Network, Pace, Propagation, Schedule, Settings, StoreName, TokenName};
@@ -48,13 +49,6 @@ const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
 ];
 
-/// Where a key belongs that is not known where it stands.
-pub(super) fn elsewhere(known: &BTreeSet<String>, key: &str) -> Option<String> {
-    let pattern = known.iter().find(|pattern| pattern.rsplit_once('.').is_some_and(|(_, leaf)| leaf == key))?;
-    let (table, _) = pattern.rsplit_once('.')?;
-    Some(format!("it belongs under [{table}]"))
-}
-
 /// Reads the main file.
 pub(super) fn main_file(root: Table<'_>, environment: &Environment, known: &BTreeSet<String>, syntax: Syntax) -> Draft {
     let mut root = root;
@@ -90,7 +84,7 @@ pub(super) fn main_file(root: Table<'_>, environment: &Environment, known: &BTre
         draft.stores.insert(name);
     }
     token_tables(&mut root, &mut draft, known, syntax);
-    root.finish(|key| elsewhere(known, key));
+    root.finish(known);
     draft
 }
 
@@ -110,7 +104,7 @@ pub(super) fn tokens_file(root: Table<'_>, main: &Path, draft: &mut Draft, known
         } else {
             Wrong::new("unknown key", "a file in conf.d holds [tokens.NAME] only")
         };
-        root.report.mistake(&position, format!("[{}]", quoted(&key)), wrong);
+        root.report.mistake(&position, format!("[{}]", key_shown(&key)), wrong);
     }
 }
 
@@ -148,7 +142,7 @@ fn daemon(root: &mut Table<'_>, environment: &Environment, known: &BTreeSet<Stri
         state_dir = table.text("state_dir", |text| values::path(text, folder));
         tick = table.text("tick", Tick::parse);
         control_socket = table.text("control_socket", |text| values::path(text, folder));
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     let state_dir =
         state_dir.or_else(|| environment.state_directory.clone()).unwrap_or_else(|| values::absolute(&PathBuf::from("evertoken-state")));
@@ -161,7 +155,7 @@ fn daemon(root: &mut Table<'_>, environment: &Environment, known: &BTreeSet<Stri
 fn http(root: &mut Table<'_>, known: &BTreeSet<String>) -> Http {
     let listen = root.table("http").and_then(|mut table| {
         let listen = table.text("listen", values::listen);
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
         listen
     });
     Http { listen: listen.unwrap_or(Some(Http::DEFAULT_LISTEN)) }
@@ -172,7 +166,7 @@ fn log(root: &mut Table<'_>, known: &BTreeSet<String>) -> Log {
     if let Some(mut table) = root.table("log") {
         log.format = table.word("format", &LogFormat::WORDS).unwrap_or(log.format);
         log.level = table.word("level", &LEVELS).unwrap_or(log.level);
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     log
 }
@@ -183,7 +177,7 @@ fn network(root: &mut Table<'_>, known: &BTreeSet<String>) -> Network {
         let folder = table.source.folder();
         network.proxy = table.text("proxy", values::proxy_url);
         network.ca_file = table.text("ca_file", |text| values::path(text, folder));
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     network
 }
@@ -198,7 +192,7 @@ fn pace(root: &mut Table<'_>, known: &BTreeSet<String>) -> Pace {
         };
         pace.refreshes_per_second = rate("refreshes_per_second", pace.refreshes_per_second);
         pace.store_writes_per_second = rate("store_writes_per_second", pace.store_writes_per_second);
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     pace
 }

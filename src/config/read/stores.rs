@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::apps::required;
-use super::{elsewhere, values};
-use crate::config::file::{Syntax, Table, word};
+use super::values;
+use crate::config::cursor::{Table, word};
+use crate::config::file::Syntax;
 use crate::config::mistake::Wrong;
 use crate::config::settings::{AwsSecretsManager, FileSettings, Store};
 
@@ -45,7 +46,7 @@ fn aws(table: Table<'_>, known: &BTreeSet<String>) -> Option<AwsSecretsManager> 
         table.wrong(Wrong::new("external_id is only sent along with role_arn", "write the role_arn to assume, or delete external_id"));
     }
     refuse(&mut table, &FILE_KEYS, "file");
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     Some(store)
 }
 
@@ -57,7 +58,7 @@ fn file(table: Table<'_>, known: &BTreeSet<String>, syntax: Syntax) -> Option<Fi
     let mode = table.text("mode", values::mode);
     let group = table.text("group", values::plain);
     refuse(&mut table, &AWS_KEYS, "aws-secrets-manager");
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     Some(FileSettings { dir: dir?, mode: mode.unwrap_or(FileSettings::DEFAULT_MODE), group })
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 
 use super::apps::required;
-use super::{elsewhere, values};
-use crate::config::file::{Syntax, Table, Value, word};
+use super::values;
+use crate::config::cursor::{Table, Value, word};
+use crate::config::file::Syntax;
 use crate::config::mistake::{Wrong, shown};
 use crate::config::settings::{Adopt, AppName, EntryRef, Propagation, Schedule, StoreName, TokenSettings};
 use crate::rotation::payload::PayloadRule;
@@ -28,7 +29,7 @@ pub(super) fn defaults(root: &mut Table<'_>, known: &BTreeSet<String>) -> Defaul
     if let Some(mut table) = root.table("defaults") {
         defaults.schedule = schedule(&mut table, defaults.schedule, known);
         defaults.propagation = propagation(&mut table, defaults.propagation, known);
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     defaults.flawed = root.report.count() > before;
     defaults
@@ -53,7 +54,7 @@ pub(super) fn token(table: Table<'_>, defaults: &Defaults, known: &BTreeSet<Stri
     let schedule = schedule(&mut table, defaults.schedule, known);
     let propagation = propagation(&mut table, defaults.propagation, known);
     let timed = table.report.count() == before && !defaults.flawed;
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     let token = TokenSettings {
         app: app?,
         system_user_id: system_user_id?,
@@ -78,7 +79,7 @@ fn schedule(parent: &mut Table<'_>, over: Schedule, known: &BTreeSet<String>) ->
         schedule.jitter = table.number("jitter", spread, "a fraction of the refresh point from 0 to 0.5, as in 0.1").unwrap_or(over.jitter);
         schedule.audit_interval = some_time(&mut table, "audit_interval").or(over.audit_interval);
         schedule.min_life = some_time(&mut table, "min_life").unwrap_or(over.min_life);
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     schedule
 }
@@ -88,7 +89,7 @@ fn propagation(parent: &mut Table<'_>, over: Propagation, known: &BTreeSet<Strin
     if let Some(mut table) = parent.table("propagation") {
         propagation.window = some_time(&mut table, "window").unwrap_or(over.window);
         propagation.consumer_ttl = table.duration("consumer_ttl").unwrap_or(over.consumer_ttl);
-        table.finish(|key| elsewhere(known, key));
+        table.finish(known);
     }
     propagation
 }
@@ -106,14 +107,12 @@ fn some_time(table: &mut Table<'_>, key: &'static str) -> Option<SignedDuration>
 /// `{ name = "STORE", entry = "ENTRY" }`. Whether the entry suits the kind of the store is told once both are known.
 pub(super) fn entry(table: Table<'_>, known: &BTreeSet<String>, syntax: Syntax) -> Option<EntryRef> {
     let mut table = table;
-    let name = |text: &str| {
-        StoreName::new(text).ok_or_else(|| Wrong::new(format!("{} is no name of a store", shown(text)), "name a table [stores.NAME]"))
-    };
+    let name = |text: &str| StoreName::new(text).ok_or_else(|| Wrong::new("this is no name of a store", "name a table [stores.NAME]"));
     let store = required(&mut table, "name", syntax, "write name = \"NAME\" of a table [stores.NAME]", |value| value.text(name));
     let entry = required(&mut table, "entry", syntax, "write entry = \"NAME\" of the secret in the store", |value| {
         value.text(|text| Ok(text.to_owned()))
     });
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     Some(EntryRef { store: store?, entry: entry? })
 }
 
@@ -161,6 +160,6 @@ fn payload(value: Value<'_>, known: &BTreeSet<String>) -> Option<PayloadRule> {
         table
             .wrong(Wrong::new(format!("payload holds {given} of key and template"), "write { key = \"NAME\" } or { template = \"TEXT\" }"));
     }
-    table.finish(|key| elsewhere(known, key));
+    table.finish(known);
     if given == 1 { key.or(template) } else { None }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::file::{join, quoted};
+use super::cursor::{join, quoted};
 use super::mistake::{Position, Report, Wrong, nearest, shown};
 use super::read::Draft;
 use super::secret_ref::SecretRef;

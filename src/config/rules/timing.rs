@@ -133,7 +133,8 @@ pub enum LifeConflict {
 
 impl LifeConflict {
     /// What to do about it.
-    fn fix(self) -> String {
+    #[must_use]
+    pub fn fix(self) -> String {
         match self {
             Self::WindowShortened { life, .. } => format!("write {} at most", display(life / 4)),
             Self::WindowWithoutRoom { room, rest, .. } => {
