@@ -44,10 +44,14 @@ pub async fn serve<D: Door, R: Respond>(door: D, responder: Arc<R>, lasts: Durat
         tokio::select! {
             Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
             accepted = door.accept() => match accepted {
-                Ok(Some(stream)) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(one(stream, responder.clone(), lasts));
+                Ok(Some(stream)) => {
+                    // One that has ended and was not collected yet must not cost the next one its place.
+                    while connections.try_join_next().is_some() {}
+                    if connections.len() < CONNECTIONS_MAX {
+                        connections.spawn(one(stream, responder.clone(), lasts));
+                    }
                 }
-                Ok(Some(_) | None) => {}
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(event = "admin.accept_failed", "a connection could not be accepted: {error}; goes on in a second");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
