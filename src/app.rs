@@ -412,6 +412,12 @@ impl CallObserver for Counted {
 /// What the operator asked of the log beside the configuration.
 #[must_use]
 pub fn rust_log() -> Option<String> {
+    variable("RUST_LOG")
+}
+
+/// A variable of the environment, for what only concerns how text is laid out.
+#[must_use]
+pub fn variable(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "the composition root reads the environment")]
-    std::env::var("RUST_LOG").ok()
+    std::env::var(name).ok()
 }

@@ -50,6 +50,8 @@ pub type Reloading = Pin<Box<dyn Future<Output = Result<Arc<dyn Blueprint>, Stri
 pub trait Heart: Send {
     /// The loop turned.
     fn beat(&mut self);
+    /// How long the loop may rest between two turns, where somebody watches it.
+    fn patience(&self) -> Option<Duration>;
     /// A reload began or ended.
     fn reloading(&mut self, begins: bool);
     /// A reload was refused or taken.
@@ -157,7 +159,8 @@ impl Daemon {
             return Duration::ZERO;
         }
         let due = self.planner.next_due().map_or(SignedDuration::MAX, |due| due.since(clock::boot()));
-        BEAT_MAX.min(Duration::try_from(due).unwrap_or(Duration::ZERO))
+        let beat = self.heart.patience().map_or(BEAT_MAX, |patience| patience.min(BEAT_MAX));
+        beat.min(Duration::try_from(due).unwrap_or(Duration::ZERO))
     }
 
     fn start_due(&mut self) {

@@ -1,0 +1,345 @@
+//! Verbs that change something: adopt, rotate, hold, release, breaker, ledger. Each shows what it is about to do and asks.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::session::{Alone, Session, load, quiet_log, runtime};
+use super::{Ask, Exit, Failure, Select, terminal};
+use crate::clock;
+use crate::config::Environment;
+use crate::daemon::control::OrderRequest;
+use crate::daemon::control::client::ControlClient;
+use crate::daemon::wake::{Reply, Selector};
+use crate::daemon::worker::{PassEnd, Worker};
+use crate::rotation::command::Command;
+use crate::rotation::health::{Phase, TokenStatus};
+use crate::rotation::plan::Severity;
+use crate::rotation::token::Token;
+
+/// How often a rotation is looked at while it is followed.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// Longest token file that is read.
+const TOKEN_FILE_MAX: u64 = 16 * 1024;
+
+/// One order, in both of its forms.
+#[derive(Clone)]
+enum Order {
+    Command(Command),
+    Adopt { token: Option<SecretString>, create: bool },
+}
+
+/// `evertoken adopt`.
+pub(super) fn adopt(config: &Path, select: &Select, token_file: Option<&Path>, create: bool, ask: Ask) -> Result<Exit, Failure> {
+    let token = token_file.map(read_token).transpose()?;
+    let question = match &token {
+        None => "take over what the entry holds now".to_owned(),
+        Some(token) => {
+            let known = Token::new(token.expose_secret().trim()).map_err(|error| Failure::error(format!("the token file: {error}")))?;
+            format!("put token {} into the entry, which must be empty, and take it over", known.fingerprint())
+        }
+    };
+    if token.is_some() && (select.tokens.len() != 1 || select.tokens.iter().any(|name| name.contains(['*', '?']))) {
+        return Err(Failure::usage("--token-file gives one token: name exactly one"));
+    }
+    order(config, select, &Order::Adopt { token, create }, &question, false, ask)
+}
+
+/// `evertoken rotate`.
+pub(super) fn rotate(config: &Path, select: &Select, wait: bool, ask: Ask) -> Result<Exit, Failure> {
+    order(
+        config,
+        select,
+        &Order::Command(Command::Rotate),
+        "mint a new token, publish it, and revoke the old one after the window",
+        wait,
+        ask,
+    )
+}
+
+/// `evertoken hold`.
+pub(super) fn hold(config: &Path, select: &Select, why: String, ask: Ask) -> Result<Exit, Failure> {
+    order(
+        config,
+        select,
+        &Order::Command(Command::Hold { why }),
+        "no refresh and no revoke until `evertoken release`; the token ends if that never comes",
+        false,
+        ask,
+    )
+}
+
+/// `evertoken release`.
+pub(super) fn release(config: &Path, select: &Select, ask: Ask) -> Result<Exit, Failure> {
+    order(config, select, &Order::Command(Command::Release), "end hold and freeze, after a fresh look", false, ask)
+}
+
+/// `evertoken ledger close`.
+pub(super) fn close_ledger(config: &Path, select: &Select, at: jiff::Timestamp, ask: Ask) -> Result<Exit, Failure> {
+    let question =
+        format!("close what is on the books about tokens lost before {at}: you say that all tokens of the user were revoked then");
+    order(config, select, &Order::Command(Command::RevokedAll { at }), &question, false, ask)
+}
+
+/// `evertoken breaker close`.
+pub(super) fn close_breaker(config: &Path, ask: Ask) -> Result<Exit, Failure> {
+    let environment = Environment::of_process();
+    let settings = load(config, &environment)?.settings;
+    let log = quiet_log()?;
+    if !agreed("allow revokes again, for the whole fleet, beginning with one", ask)? {
+        return Ok(Exit::Fine);
+    }
+    runtime()?.block_on(async {
+        match Session::open(settings, environment, &log.counts()).await? {
+            Session::Daemon(client) => {
+                let replies = client.order(OrderRequest::breaker_close()).await.map_err(|error| Failure::error(super::chain(&error)))?;
+                Ok(report(&replies))
+            }
+            Session::Alone(alone) => {
+                let was = alone.fleet.breaker(|breaker| {
+                    let was = breaker.veto().cloned();
+                    breaker.close();
+                    was
+                });
+                terminal::say(&was.map_or_else(
+                    || "the breaker was closed already".to_owned(),
+                    |veto| format!("closed; it was open since {}: {}", veto.at, veto.why),
+                ));
+                Ok(Exit::Fine)
+            }
+        }
+    })
+}
+
+fn order(config: &Path, select: &Select, order: &Order, what: &str, wait: bool, ask: Ask) -> Result<Exit, Failure> {
+    let environment = Environment::of_process();
+    let settings = load(config, &environment)?.settings;
+    let selector = select.selector();
+    if selector == Selector::default() {
+        return Err(Failure::usage("say which tokens: names (with * and ?), --all, --app or --phase"));
+    }
+    let log = quiet_log()?;
+    runtime()?.block_on(async {
+        match Session::open(settings, environment, &log.counts()).await? {
+            Session::Daemon(client) => through_daemon(&client, &selector, order, what, wait, ask).await,
+            Session::Alone(alone) => by_ourselves(&alone, &selector, order, what, wait, ask).await,
+        }
+    })
+}
+
+async fn through_daemon(
+    client: &ControlClient,
+    select: &Selector,
+    order: &Order,
+    what: &str,
+    wait: bool,
+    ask: Ask,
+) -> Result<Exit, Failure> {
+    let failed = |error: crate::daemon::control::ControlError| Failure::error(super::chain(&error));
+    let chosen: Vec<TokenStatus> = chosen(client, select).await?;
+    show_plan(&chosen, what)?;
+    if !agreed(&question(chosen.len()), ask)? {
+        return Ok(Exit::Fine);
+    }
+    let names: Vec<String> = chosen.iter().map(|token| token.name.clone()).collect();
+    let request = match order {
+        Order::Command(command) => OrderRequest::command(command.clone(), select.clone()),
+        Order::Adopt { token, create } => OrderRequest::adopt(token.clone(), *create, select.clone()),
+    };
+    let replies = client.order(request).await.map_err(failed)?;
+    let exit = report(&replies);
+    if !wait || exit != Exit::Fine {
+        return Ok(exit);
+    }
+    follow(client, &names).await
+}
+
+/// The tokens that are meant, as the daemon sees them. The daemon knows apps by name, a status by id, so it selects by app itself.
+async fn chosen(client: &ControlClient, select: &Selector) -> Result<Vec<TokenStatus>, Failure> {
+    let document = client.status().await.map_err(|error| Failure::error(super::chain(&error)))?;
+    let narrowed = Selector { app: None, all: select.all || select.app.is_some(), ..select.clone() };
+    Ok(document.tokens.into_iter().filter(|token| narrowed.selects(&token.name, "", token.phase.name())).collect())
+}
+
+/// Follows rotations until every one is at rest, or in the hands of a person.
+async fn follow(client: &ControlClient, names: &[String]) -> Result<Exit, Failure> {
+    let mut told: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+    loop {
+        let document = client.status().await.map_err(|error| Failure::error(super::chain(&error)))?;
+        let mut left = 0;
+        let mut worst = Exit::Fine;
+        for token in document.tokens.iter().filter(|token| names.contains(&token.name)) {
+            tell_once(&mut told, token);
+            let (ended, exit) = verdict(token);
+            worst = worst.max(exit);
+            left += usize::from(!ended);
+        }
+        if left == 0 {
+            return Ok(worst);
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+}
+
+fn tell_once(told: &mut std::collections::BTreeMap<String, String>, token: &TokenStatus) {
+    let line = format!("{}: {}: {}", token.name, token.phase.name(), token.next_action.what);
+    if told.get(&token.name) != Some(&line) {
+        terminal::say(&line);
+        told.insert(token.name.clone(), line);
+    }
+}
+
+/// Whether a followed token needs no more following, and how it stands.
+fn verdict(token: &TokenStatus) -> (bool, Exit) {
+    let worst = |severity: &str| token.conditions.iter().any(|condition| condition.severity == severity);
+    match token.phase {
+        _ if worst("critical") => (true, Exit::Critical),
+        // A rotation that was asked for and has not begun still shows as rest; its request is what it waits for.
+        Phase::Rest if token.next_action.waiting_for.iter().any(|code| code == "acting" || code == "looking") => (false, Exit::Fine),
+        Phase::Rest | Phase::Surplus => (true, if worst("attention") { Exit::Attention } else { Exit::Fine }),
+        Phase::Frozen | Phase::NeedsHuman | Phase::Unadopted | Phase::Quarantined => (true, Exit::Attention),
+        Phase::Unknown
+        | Phase::Intent
+        | Phase::Captured
+        | Phase::Staged
+        | Phase::Verified
+        | Phase::Marked
+        | Phase::Promoted
+        | Phase::Propagating
+        | Phase::Revoking
+        | Phase::Checked => (false, Exit::Fine),
+    }
+}
+
+async fn by_ourselves(alone: &Alone, select: &Selector, order: &Order, what: &str, wait: bool, ask: Ask) -> Result<Exit, Failure> {
+    let mut workers = alone.workers(select);
+    if select.phase.is_some() {
+        for worker in &mut workers {
+            worker.look(&alone.fleet).await;
+        }
+        workers.retain(|worker| select.selects(worker.name(), worker.app_name(), worker.phase().name()));
+    }
+    let mut statuses = Vec::new();
+    for worker in &mut workers {
+        statuses.push(worker.look(&alone.fleet).await);
+    }
+    show_plan(&statuses, what)?;
+    if !agreed(&question(workers.len()), ask)? {
+        return Ok(Exit::Fine);
+    }
+    let mut replies = Vec::new();
+    for worker in &mut workers {
+        replies.push(obey(alone, worker, order, wait).await);
+    }
+    Ok(report(&replies))
+}
+
+async fn obey(alone: &Alone, worker: &mut Worker, order: &Order, wait: bool) -> Reply {
+    let outcome = match order {
+        Order::Command(command @ Command::Rotate) => match worker.command(&alone.fleet, command).await {
+            Ok(text) => {
+                terminal::say(&format!("{}: {text}", worker.name()));
+                Ok(carry(alone, worker, wait).await)
+            }
+            Err(text) => Err(text),
+        },
+        Order::Command(command) => worker.command(&alone.fleet, command).await,
+        Order::Adopt { token, create } => match token.as_ref().map(|text| Token::new(text.expose_secret().trim())).transpose() {
+            Ok(token) => worker.adopt(&alone.fleet, token, *create).await,
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    let (done, text) = match outcome {
+        Ok(text) => (true, text),
+        Err(text) => (false, text),
+    };
+    Reply { token: worker.name().to_owned(), done, text }
+}
+
+/// Alone, a rotation is carried until the new token is published everywhere; the rest is the daemon's, unless it is waited for.
+async fn carry(alone: &Alone, worker: &mut Worker, wait: bool) -> String {
+    let mut told = std::collections::BTreeMap::new();
+    loop {
+        let end: PassEnd = worker.pass(&alone.fleet).await;
+        tell_once(&mut told, &end.status);
+        let (ended, _) = verdict(&end.status);
+        let published = end.status.phase == Phase::Propagating;
+        if ended || end.why.severity > Severity::Calm {
+            return end.why.text;
+        }
+        if published && !wait {
+            return format!("the new token is in every place; the old one is revoked by the daemon ({})", end.why.text);
+        }
+        let pause = Duration::try_from(end.next.since(clock::boot())).unwrap_or(Duration::ZERO);
+        tokio::time::sleep(pause.min(Duration::from_secs(5))).await;
+    }
+}
+
+fn show_plan(chosen: &[TokenStatus], what: &str) -> Result<(), Failure> {
+    if chosen.is_empty() {
+        return Err(Failure::error("no token is selected: see `evertoken status` for their names"));
+    }
+    let mut text = format!("{what}:\n");
+    for token in chosen.iter().take(20) {
+        let current =
+            token.current.as_ref().map_or_else(|| "no token seen".to_owned(), |current| format!("current {}", current.fingerprint));
+        text += &format!("  {}  {}, {current}\n", token.name, token.phase.name());
+    }
+    if chosen.len() > 20 {
+        text += &format!("  ... and {} more\n", chosen.len() - 20);
+    }
+    terminal::complain(&text);
+    Ok(())
+}
+
+fn question(count: usize) -> String {
+    if count == 1 { "for this token".to_owned() } else { format!("for these {count} tokens") }
+}
+
+fn agreed(question: &str, ask: Ask) -> Result<bool, Failure> {
+    if ask.dry_run {
+        terminal::complain("dry run: nothing was changed");
+        return Ok(false);
+    }
+    if ask.yes {
+        return Ok(true);
+    }
+    match terminal::confirm(&format!("Go on, {question}?")) {
+        Some(true) => Ok(true),
+        Some(false) => {
+            terminal::complain("nothing was changed");
+            Ok(false)
+        }
+        None => Err(Failure::usage(
+            "nobody can be asked here (standard input is no terminal): add --yes to go on, or --dry-run to only see the plan",
+        )),
+    }
+}
+
+fn report(replies: &[Reply]) -> Exit {
+    let mut exit = Exit::Fine;
+    for reply in replies {
+        let name = if reply.token.is_empty() { String::new() } else { format!("{}: ", reply.token) };
+        if reply.done {
+            terminal::say(&format!("{name}{}", reply.text));
+        } else {
+            terminal::complain(&format!("{name}not done: {}", reply.text));
+            exit = Exit::Error;
+        }
+    }
+    exit
+}
+
+/// A token from a file or standard input, never from an argument.
+fn read_token(path: &Path) -> Result<SecretString, Failure> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(TOKEN_FILE_MAX).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(TOKEN_FILE_MAX).read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::error(format!("the token file {} cannot be read: {error}", path.display())))?;
+    Ok(SecretString::from(text))
+}

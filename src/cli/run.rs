@@ -1,0 +1,201 @@
+//! `evertoken run`: the daemon's start and end.
+//!
+//! Signals first, then configuration, lock, doors; the loop is told to the outside as ready when its heap is filled and both doors
+//! are open. No look at Meta or a store comes before that: a daemon that starts while one of them is away stays up and says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::session::{load, runtime};
+use super::{Exit, Failure, chain};
+use crate::admin;
+use crate::app::{self, Setup, Shared};
+use crate::config::settings::{Log, LogFormat as Configured};
+use crate::config::{self, Environment, Settings};
+use crate::daemon::control;
+use crate::daemon::cron;
+use crate::daemon::fleet::Fleet;
+use crate::daemon::run::{Blueprint, Daemon, Heart, Reload};
+use crate::daemon::signals;
+use crate::daemon::snapshot::FleetSnapshot;
+use crate::daemon::wake::QUEUE;
+use crate::state_dir::{Holder, StateDir};
+use crate::telemetry::{self, LogFormat, LogSettings};
+
+/// `evertoken run`.
+pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
+    let signals = signals::register().map_err(|error| Failure::error(format!("signals cannot be handled: {error}")))?;
+    let environment = Environment::of_process();
+    let loaded = load(config, &environment)?;
+    let log = telemetry::init(&log_settings(&loaded.settings.log)).map_err(|error| Failure::error(chain(&error)))?;
+    telemetry::install_panic_hook();
+    for warning in &loaded.warnings {
+        tracing::warn!(event = "config.warning", "{warning}");
+    }
+    tracing::info!(event = "daemon.started", version = env!("CARGO_PKG_VERSION"), config = %config.display(), tokens = loaded.settings.tokens.len(), "evertoken starts");
+    let state = StateDir::lock(&loaded.settings.daemon.state_dir, Holder::Run).map_err(|error| Failure::error(chain(&error)))?;
+    let fleet = Arc::new(app::fleet(&loaded.settings, &state, &log.counts()).map_err(|error| Failure::error(chain(&error)))?);
+    let exit = runtime()?.block_on(async {
+        if once {
+            run_once(loaded.settings, environment, &fleet).await
+        } else {
+            serve(config, loaded.settings, environment, &fleet, signals).await
+        }
+    });
+    drop(state);
+    exit
+}
+
+/// Passes of every token until none has anything left to do now.
+async fn run_once(settings: Settings, environment: Environment, fleet: &Arc<Fleet>) -> Result<Exit, Failure> {
+    let shared = Shared { metrics: fleet.metrics.clone(), environment };
+    let setup = Setup::build(settings, None, &shared).await.map_err(|error| Failure::error(chain(&error)))?;
+    let mut workers: Vec<_> = setup.tokens().iter().filter_map(|(name, _)| setup.worker(name, fleet)).collect();
+    for worker in &mut workers {
+        worker.pass(fleet).await;
+    }
+    let document = admin::Snapshot::document(&FleetSnapshot::new(fleet.clone()));
+    Ok(super::show::exit_of(&document))
+}
+
+async fn serve(
+    config: &Path,
+    settings: Settings,
+    environment: Environment,
+    fleet: &Arc<Fleet>,
+    signals: signals::Registered,
+) -> Result<Exit, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::error(chain(error));
+    let (waker, wakes) = mpsc::channel(QUEUE);
+    let snapshot: Arc<dyn admin::Snapshot> = Arc::new(FleetSnapshot::new(fleet.clone()));
+    if let Some(address) = settings.http.listen {
+        let listener = admin::bind(address).await.map_err(|error| failed(&error))?;
+        tracing::info!(event = "daemon.listening", address = %listener.address(), "serves /livez /readyz /metrics /v1/status");
+        tokio::spawn(admin::serve(listener, snapshot.clone()));
+    }
+    let socket = control::server::bind(&settings.daemon.control_socket).map_err(|error| failed(&error))?;
+    tokio::spawn(control::server::serve(socket, waker.clone(), snapshot));
+    let _bell = cron::ring(settings.daemon.tick.pattern(), waker.clone()).await.map_err(|error| failed(&error))?;
+
+    let shared = Arc::new(Shared { metrics: fleet.metrics.clone(), environment });
+    let setup = Arc::new(Setup::build(settings, None, &shared).await.map_err(|error| failed(&error))?);
+    let tokens = setup.settings().tokens.len();
+    let reload = reload(config.to_owned(), setup.clone(), shared);
+    let daemon = Daemon::new(fleet.clone(), setup, reload, Box::new(Systemd::new(fleet.clone())));
+    let stopping = fleet.clone();
+    let handle = signals.listen(waker, Arc::new(move || stopping.stop())).map_err(|error| failed(&error))?;
+    tracing::info!(event = "daemon.ready", tokens, "the configuration is in force and the doors are open; every token is looked at now");
+    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&format!("{tokens} tokens"))]);
+    daemon.run(wakes).await;
+    handle.close();
+    tracing::info!(event = "daemon.stopped", "evertoken ends; nothing is lost at any point, the next start carries on");
+    Ok(Exit::Fine)
+}
+
+/// Reads the configuration and every secret again; what is in force stays so until all of it is good.
+fn reload(config: PathBuf, first: Arc<Setup>, shared: Arc<Shared>) -> Reload {
+    let in_force = Arc::new(std::sync::Mutex::new(first));
+    Box::new(move || {
+        let (config, shared, in_force) = (config.clone(), shared.clone(), in_force.clone());
+        Box::pin(async move {
+            let loaded = config::load(&config, &shared.environment).map_err(|error| error.to_string())?;
+            for warning in &loaded.warnings {
+                tracing::warn!(event = "config.warning", "{warning}");
+            }
+            let before = crate::daemon::fleet::lock(&in_force).clone();
+            if let Some(what) = needs_restart(before.settings(), &loaded.settings) {
+                tracing::warn!(
+                    event = "config.needs_restart",
+                    alert = true,
+                    "{what} changed, which takes effect at the next start only; the rest is in force now"
+                );
+            }
+            let setup = Arc::new(Setup::build(loaded.settings, Some(&before), &shared).await.map_err(|error| chain(&error))?);
+            *crate::daemon::fleet::lock(&in_force) = setup.clone();
+            Ok(setup as Arc<dyn Blueprint>)
+        })
+    })
+}
+
+/// What a reload cannot change.
+fn needs_restart(before: &Settings, after: &Settings) -> Option<&'static str> {
+    let daemon = before.daemon != after.daemon;
+    let http = before.http != after.http;
+    let log = before.log != after.log;
+    let pace = before.pace != after.pace;
+    [(daemon, "[daemon]"), (http, "[http]"), (log, "[log]"), (pace, "[pace]")]
+        .into_iter()
+        .find_map(|(changed, table)| changed.then_some(table))
+}
+
+fn log_settings(log: &Log) -> LogSettings {
+    let format = match log.format {
+        Configured::Auto => LogFormat::Auto,
+        Configured::Json => LogFormat::Json,
+        Configured::Text => LogFormat::Text,
+        Configured::Journald => LogFormat::Journald,
+    };
+    LogSettings {
+        format,
+        level: log.level.into(),
+        rust_log: app::rust_log(),
+        is_terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+    }
+}
+
+/// Tells systemd, where it is there, that the loop turns.
+struct Systemd {
+    fleet: Arc<Fleet>,
+    watchdog: Option<Duration>,
+    fed: Option<crate::rotation::time::Boot>,
+}
+
+impl Systemd {
+    fn new(fleet: Arc<Fleet>) -> Self {
+        Self { fleet, watchdog: sd_notify::watchdog_enabled(), fed: None }
+    }
+}
+
+impl Heart for Systemd {
+    fn beat(&mut self) {
+        self.fleet.vitals.turned();
+        let now = crate::clock::boot();
+        // Fed by turns of the loop, and not more often than it is any use.
+        if let Some(every) = self.watchdog
+            && self.fed.is_none_or(|fed| now.since(fed).unsigned_abs() >= every / 4)
+        {
+            self.fed = Some(now);
+            notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.watchdog.map(|every| every / 4)
+    }
+
+    fn reloading(&mut self, begins: bool) {
+        if begins {
+            let state = sd_notify::NotifyState::monotonic_usec_now().ok();
+            let states: Vec<_> = std::iter::once(sd_notify::NotifyState::Reloading).chain(state).collect();
+            notify(&states);
+        } else {
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
+    }
+
+    fn reloaded(&mut self, taken: bool) {
+        self.fleet.vitals.reloaded(taken);
+    }
+
+    fn stopping(&mut self) {
+        notify(&[sd_notify::NotifyState::Stopping]);
+    }
+}
+
+/// A failure to tell systemd is systemd's to notice.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    drop(sd_notify::notify(states));
+}

@@ -1,0 +1,123 @@
+//! Verbs that only show: status, plan, explain, history. What they print is made by pure functions beside this file.
+
+use std::path::Path;
+
+use super::session::{Alone, Session, load, quiet_log, runtime};
+use super::{Exit, Failure, Output, Show, TableOptions, chain, explain as explained, history as told, status as shown, terminal};
+use crate::admin::Snapshot as _;
+use crate::app;
+use crate::config::Environment;
+use crate::daemon::control::client::status_at;
+use crate::daemon::snapshot::FleetSnapshot;
+use crate::daemon::wake::Selector;
+use crate::ledger;
+use crate::rotation::health::{StatusDocument, TokenStatus};
+use crate::rotation::plan::Severity;
+
+/// `evertoken status`.
+pub(super) fn status(config: &Path, show: &Show) -> Result<Exit, Failure> {
+    let document = document(config, show)?;
+    print(&document, show.output, |document| shown::table(document, &options()))?;
+    Ok(exit_of(&document))
+}
+
+/// `evertoken plan`.
+pub(super) fn plan(config: &Path, show: &Show) -> Result<Exit, Failure> {
+    let document = document(config, show)?;
+    print(&document, show.output, |document| shown::plan(document, &options()))?;
+    Ok(Exit::Fine)
+}
+
+/// `evertoken explain`.
+pub(super) fn explain(config: &Path, show: &Show) -> Result<Exit, Failure> {
+    let document = document(config, show)?;
+    print(&document, show.output, |document| {
+        let texts: Vec<String> = document.tokens.iter().map(|token| explained::text(document, token, &options())).collect();
+        texts.join("\n")
+    })?;
+    Ok(exit_of(&document))
+}
+
+/// `evertoken history`: read from the ledger itself, whether a daemon runs or not.
+pub(super) fn history(config: &Path, token: Option<&str>, rows: usize, output: Output) -> Result<Exit, Failure> {
+    let environment = Environment::of_process();
+    let settings = load(config, &environment)?.settings;
+    if let Some(token) = token.filter(|token| !settings.tokens.contains_key(*token)) {
+        terminal::complain(&format!("{token} is not configured now; showing what the ledger has of it"));
+    }
+    let history = ledger::read(&settings.daemon.state_dir, token, rows).map_err(|error| Failure::error(chain(&error)))?;
+    match output {
+        Output::Table => terminal::say(&told::table(&history, &options())),
+        Output::Json => {
+            terminal::say(&told::json(&history).map_err(|error| Failure::error(error.to_string()))?);
+            history.notes.iter().for_each(|note| terminal::complain(note));
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+fn print(document: &StatusDocument, output: Output, table: impl Fn(&StatusDocument) -> String) -> Result<(), Failure> {
+    match output {
+        Output::Table => terminal::say(&table(document)),
+        Output::Json => terminal::say(&serde_json::to_string_pretty(document).map_err(|error| Failure::error(error.to_string()))?),
+    }
+    Ok(())
+}
+
+/// The selected tokens' status: from the daemon, from one elsewhere, or by looking ourselves, which changes nothing.
+fn document(config: &Path, show: &Show) -> Result<StatusDocument, Failure> {
+    let mut selector = show.select.selector();
+    selector.all |= selector == Selector::default();
+    if let Some(url) = &show.url {
+        let document = runtime()?.block_on(status_at(url)).map_err(|error| Failure::error(chain(&error)))?;
+        return narrowed(document, &selector, |_| None);
+    }
+    let environment = Environment::of_process();
+    let settings = load(config, &environment)?.settings;
+    let apps: std::collections::BTreeMap<String, String> =
+        settings.tokens.iter().map(|(name, token)| (name.as_str().to_owned(), token.app.as_str().to_owned())).collect();
+    let log = quiet_log()?;
+    let document = runtime()?.block_on(async {
+        match Session::open(settings, environment, &log.counts()).await? {
+            Session::Daemon(client) => client.status().await.map_err(|error| Failure::error(chain(&error))),
+            Session::Alone(alone) => Ok(look(&alone, &selector).await),
+        }
+    })?;
+    narrowed(document, &selector, |name| apps.get(name).map(String::as_str))
+}
+
+async fn look(alone: &Alone, selector: &Selector) -> StatusDocument {
+    if terminal::is_terminal() {
+        terminal::complain("no daemon runs: looking at the store and at Meta now; nothing is changed");
+    }
+    for mut worker in alone.workers(selector) {
+        let status = worker.look(&alone.fleet).await;
+        crate::daemon::fleet::lock(&alone.fleet.status).insert(status.name.clone(), status);
+    }
+    FleetSnapshot::new(alone.fleet.clone()).document()
+}
+
+fn narrowed<'a>(document: StatusDocument, selector: &Selector, app: impl Fn(&str) -> Option<&'a str>) -> Result<StatusDocument, Failure> {
+    let StatusDocument { tokens, breaker, generated_at, .. } = document;
+    let chosen: Vec<TokenStatus> = tokens
+        .into_iter()
+        .filter(|token| selector.selects(&token.name, app(&token.name).unwrap_or_default(), token.phase.name()))
+        .collect();
+    if chosen.is_empty() && !selector.names.is_empty() {
+        return Err(Failure::error(format!("no token is called {}: see `evertoken status`", selector.names.join(", "))));
+    }
+    Ok(StatusDocument::new(chosen, breaker, generated_at))
+}
+
+/// A status as an exit code.
+pub(super) fn exit_of(document: &StatusDocument) -> Exit {
+    match document.severity(document.generated_at) {
+        Severity::Calm => Exit::Fine,
+        Severity::Attention => Exit::Attention,
+        Severity::Critical => Exit::Critical,
+    }
+}
+
+fn options() -> TableOptions {
+    TableOptions::of(terminal::is_terminal(), terminal::width(), app::variable)
+}
