@@ -200,10 +200,59 @@ fn all_calm() {
     golden("status-calm", &text);
 }
 
+/// A token of each phase, with what is usual in it.
+fn of_phase(phase: Phase) -> TokenStatus {
+    let name = format!("bot-{}", phase.name());
+    let going = |what: &str, code: &str| TokenStatus {
+        phase,
+        next_action: NextAction { what: what.into(), at: NOW, waiting_for: vec![code.into()] },
+        ..propagating(&name)
+    };
+    match phase {
+        Phase::Unknown => TokenStatus { current: None, conditions: Vec::new(), ..going("looks at the store and the provider", "looking") },
+        Phase::Unadopted => {
+            let token = TokenStatus { current: None, ..resting(&name, DAY * 42) };
+            let what = "the entry's token is good and waits to be adopted";
+            troubled(token, phase, "not_adopted", what, "run `evertoken adopt bot-unadopted`", "attention")
+        }
+        Phase::Rest => resting(&name, DAY * 42),
+        Phase::Intent => going("refresh", "acting"),
+        Phase::Captured => going("stage", "acting"),
+        Phase::Staged => going("looks at the store and the provider", "looking"),
+        Phase::Verified => going("mark_retiring", "acting"),
+        Phase::Marked => going("promote", "acting"),
+        Phase::Promoted => going("publish", "acting"),
+        Phase::Propagating => propagating(&name),
+        Phase::Revoking => TokenStatus {
+            next_action: NextAction {
+                what: "everything is looked at once more before the revoke".into(),
+                at: after(SignedDuration::from_secs(30)),
+                waiting_for: vec!["revoking".into()],
+            },
+            ..going("", "")
+        },
+        Phase::Checked => going("the old token still lives after 1 revoke", "revoke_unproven"),
+        Phase::Surplus => going("the old token is not revoked: cannot_return: still promotable yes", "surplus_waiting"),
+        Phase::Quarantined => going("the window ends by the provider's clock", "propagating"),
+        Phase::Frozen => {
+            let what = "something else rotates this entry: AWSPENDING is present";
+            troubled(resting(&name, DAY * 42), phase, "foreign_rotation", what, "turn the other rotation off", "attention")
+        }
+        Phase::NeedsHuman => {
+            let what = "somebody emptied the entry: consumers read nothing";
+            let remedy = "put the token back; `evertoken adopt --token-file PATH` does it";
+            troubled(resting(&name, DAY * 42), phase, "entry_emptied", what, remedy, "critical")
+        }
+    }
+}
+
 #[test]
 fn every_phase() {
-    let token = |phase: Phase| TokenStatus { phase, ..resting(&format!("bot-{}", phase.name()), DAY * 42) };
-    golden("status-phases", &status::table(&document(Phase::ALL.map(token).into()), &wide(100)));
+    let document = document(Phase::ALL.map(of_phase).into());
+    for token in &document.tokens {
+        golden(&format!("explain-phase-{}", token.phase.name()), &explain::text(&document, token, &wide(100)));
+    }
+    golden("status-phases", &status::table(&document, &wide(100)));
 }
 
 #[test]

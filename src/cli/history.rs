@@ -6,11 +6,11 @@ use crate::ledger::{History, Row};
 
 const COLUMNS: [Column; 6] = [
     Column { title: "TIME", least: 20, spare: 0, shape: Shape::Prose },
-    Column { title: "TOKEN", least: 10, spare: 1, shape: Shape::Name },
+    Column { title: "TOKEN", least: 10, spare: 2, shape: Shape::Name },
     Column { title: "EVENT", least: 18, spare: 0, shape: Shape::Prose },
     Column { title: "FINGERPRINT", least: 16, spare: 3, shape: Shape::Prose },
     Column { title: "ROTATION", least: 8, spare: 4, shape: Shape::Prose },
-    Column { title: "WHAT", least: 20, spare: 2, shape: Shape::Prose },
+    Column { title: "WHAT", least: 16, spare: 1, shape: Shape::Flow },
 ];
 
 /// Hex digits of a rotation's id that tell it from others.
@@ -62,9 +62,9 @@ fn message(row: &Row) -> String {
     if let Some(serde_json::Value::String(message)) = row.fields.get("message") {
         return message.clone();
     }
-    let field = |(key, value): (&String, &serde_json::Value)| match value {
-        serde_json::Value::String(text) => format!("{key}={text}"),
-        other => format!("{key}={other}"),
+    let field = |(key, value): (&String, &serde_json::Value)| match value.as_str() {
+        Some(text) => format!("{key}={text}"),
+        None => format!("{key}={value}"),
     };
     row.fields.iter().map(field).collect::<Vec<_>>().join(" ")
 }

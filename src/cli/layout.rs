@@ -39,7 +39,7 @@ impl TableOptions {
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
         Self {
-            width: width.or_else(|| set("COLUMNS")?.parse().ok()).filter(|width| *width > 0).unwrap_or(Self::default().width),
+            width: width.or_else(|| set("COLUMNS")?.parse().ok()).filter(|width| *width > 0).unwrap_or_else(|| Self::default().width),
             color: terminal && !dumb && set("NO_COLOR").is_none(),
             unicode: !dumb && (locale.contains("utf-8") || locale.contains("utf8")),
         }
@@ -143,36 +143,38 @@ fn head(letters: impl Iterator<Item = char>, width: usize) -> String {
         .collect()
 }
 
-/// Lines of at most the options' width: the first begins with `lead`, the others with as many blanks. A word that is longer than
-/// a line is broken.
+/// Lines of at most the options' width: the first begins with `lead`, the others with as many blanks.
 pub(super) fn wrapped(lead: &str, text: &str, options: &TableOptions) -> String {
     let indent = columns(lead);
-    let room = options.columns().saturating_sub(indent).max(10);
-    let mut lines = vec![String::new()];
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let mut rest = word;
-        while let Some(line) = lines.last_mut() {
-            let used = columns(line);
-            let gap = usize::from(used > 0);
-            if used + gap + columns(rest) <= room {
-                line.push_str(if gap > 0 { " " } else { "" });
-                line.push_str(rest);
-                break;
-            }
-            if used > 0 {
-                lines.push(String::new());
-                continue;
-            }
-            // Longer than a whole line. One letter always fits, so this ends.
-            let piece = head(rest.chars(), room);
-            line.push_str(&piece);
-            rest = rest.get(piece.len()..).unwrap_or_default();
-            lines.push(String::new());
-        }
-    }
     let blank = " ".repeat(indent);
     let line = |(at, line): (usize, String)| format!("{}{line}", if at == 0 { lead } else { &blank }).trim_end().to_owned() + "\n";
-    lines.into_iter().enumerate().map(line).collect()
+    lines(text, options.columns().saturating_sub(indent)).into_iter().enumerate().map(line).collect()
+}
+
+/// The text in lines of at most `width` columns, at least one line. A word that is longer than a line is broken.
+pub(super) fn lines(text: &str, width: usize) -> Vec<String> {
+    // Any letter fits two columns.
+    let width = width.max(2);
+    let mut done = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !line.is_empty() && columns(&line) + 1 + columns(word) > width {
+            done.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let mut rest = word;
+        while columns(rest) > width {
+            let piece = head(rest.chars(), width);
+            let Some((_, after)) = rest.split_at_checked(piece.len()).filter(|_| !piece.is_empty()) else { break };
+            done.push(piece);
+            rest = after;
+        }
+        line.push_str(rest);
+    }
+    done.push(line);
+    done
 }
 
 /// A number with its thousands set apart.

@@ -115,7 +115,9 @@ pub(super) const fn phase(phase: Phase) -> (&'static str, &'static str) {
         Phase::Unadopted => {
             ("evertoken does not care for this entry yet: nothing is refreshed, written or revoked.", "`evertoken adopt` takes it over.")
         }
-        Phase::Rest => ("Every place holds the current token and no other is alive.", "The next rotation begins at the refresh point."),
+        Phase::Rest => {
+            ("Every place holds the current token and no rotation is under way.", "The next rotation begins at the refresh point.")
+        }
         Phase::Intent => {
             ("It is on record that a new token is to be minted; the current one is in use.", "The provider is asked for the new token.")
         }

@@ -20,10 +20,10 @@ const COLUMNS: [Column; 7] = [
     Column { title: "", least: 1, spare: 0, shape: Shape::Prose },
     Column { title: "TOKEN", least: 14, spare: 0, shape: Shape::Name },
     Column { title: "PHASE", least: 11, spare: 2, shape: Shape::Prose },
-    Column { title: "LIFE", least: 10, spare: 3, shape: Shape::Prose },
+    Column { title: "LIFE", least: 10, spare: 4, shape: Shape::Prose },
     Column { title: "LEFT", least: 8, spare: 1, shape: Shape::Figure },
-    Column { title: "NEXT", least: 18, spare: 0, shape: Shape::Prose },
-    Column { title: "WAITS FOR", least: 12, spare: 4, shape: Shape::Prose },
+    Column { title: "NEXT", least: 21, spare: 0, shape: Shape::Prose },
+    Column { title: "WAITS FOR", least: 12, spare: 3, shape: Shape::Prose },
 ];
 
 /// What `status` prints: a line on the whole, a table, the worst first, and a paragraph for each token that a person must know of.
@@ -52,7 +52,7 @@ pub fn table(document: &StatusDocument, options: &TableOptions) -> String {
 pub fn plan(document: &StatusDocument, options: &TableOptions) -> String {
     const COLUMNS: [Column; 4] = [
         Column { title: "TOKEN", least: 12, spare: 0, shape: Shape::Name },
-        Column { title: "NEXT", least: 18, spare: 0, shape: Shape::Prose },
+        Column { title: "NEXT", least: 21, spare: 0, shape: Shape::Prose },
         Column { title: "AT", least: 20, spare: 1, shape: Shape::Prose },
         Column { title: "WHY", least: 20, spare: 2, shape: Shape::Prose },
     ];
@@ -84,7 +84,7 @@ fn summary(document: &StatusDocument, options: &TableOptions) -> String {
     let (critical, attention) = (count(Severity::Critical), count(Severity::Attention));
     let mut parts = vec![counted(document.tokens.len(), "token")];
     match (critical, attention) {
-        (0, 0) if !document.tokens.is_empty() => parts.push("all well".to_owned()),
+        (0, 0) if document.severity(now) == Severity::Calm && !document.tokens.is_empty() => parts.push("all well".to_owned()),
         (0, 0) => {}
         (0, attention) => parts.push(format!("{} to look at", thousands_of(attention))),
         (critical, 0) => parts.push(format!("{} critical", thousands_of(critical))),

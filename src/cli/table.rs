@@ -1,6 +1,6 @@
 //! A table that fits: columns are narrowed as far as they allow, then those that can be done without are left out.
 
-use super::layout::{TableOptions, columns, cut_end, cut_middle};
+use super::layout::{TableOptions, columns, cut_end, cut_middle, lines};
 use crate::rotation::plan::Severity;
 
 /// Blanks between two columns.
@@ -27,6 +27,8 @@ pub(super) enum Shape {
     Prose,
     /// To the right.
     Figure,
+    /// To the left; what does not fit goes on below. For the last column.
+    Flow,
 }
 
 /// One field of a row.
@@ -50,13 +52,25 @@ pub(super) fn render(list: &[Column], rows: &[Vec<Cell>], options: &TableOptions
     let widths = widths(list, rows, options.columns());
     let title = |column: &Column, width: usize| options.bold(&placed(column.title, column.shape, width, options));
     let head = line(list.iter().zip(&widths).filter_map(|(column, width)| Some(title(column, (*width)?))));
-    let body = rows.iter().map(|row| {
-        line(row.iter().zip(list).zip(&widths).filter_map(|((cell, column), width)| {
-            let text = placed(&cell.text, column.shape, (*width)?, options);
-            Some(cell.paint.map_or_else(|| text.clone(), |severity| options.paint(severity, &text)))
-        }))
-    });
+    let body = rows.iter().flat_map(|row| block(list, row, &widths, options));
     std::iter::once(head).chain(body).collect()
+}
+
+/// The lines of one row: one, or more where a column flows.
+fn block(list: &[Column], row: &[Cell], widths: &[Option<usize>], options: &TableOptions) -> Vec<String> {
+    let shown = || row.iter().zip(list).zip(widths).filter_map(|((cell, column), width)| Some((cell, column.shape, (*width)?)));
+    let fields: Vec<Vec<String>> = shown()
+        .map(|(cell, shape, width)| match shape {
+            Shape::Flow => lines(&cell.text, width),
+            Shape::Name | Shape::Prose | Shape::Figure => vec![cell.text.clone()],
+        })
+        .collect();
+    let height = fields.iter().map(Vec::len).max().unwrap_or(0);
+    let field = |at: usize, texts: &Vec<String>, (cell, shape, width): (&Cell, Shape, usize)| {
+        let text = placed(texts.get(at).map_or("", String::as_str), shape, width, options);
+        cell.paint.map_or_else(|| text.clone(), |severity| options.paint(severity, &text))
+    };
+    (0..height).map(|at| line(fields.iter().zip(shown()).map(|(texts, column)| field(at, texts, column)))).collect()
 }
 
 fn line(fields: impl Iterator<Item = String>) -> String {
