@@ -130,6 +130,7 @@ fn short_lived(name: &str) -> TokenStatus {
     let current = token.current.as_mut().unwrap();
     current.issued_at = Some(after(-HOUR / 2));
     current.refresh_due = Some(after(HOUR / 2));
+    token.next_action.what = format!("the next rotation begins {}", after(HOUR / 2));
     token
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::bar::{Life, from};
 use super::layout::{TableOptions, instant, plain, wrapped};
 use super::meaning;
-use super::status::{Next, grievances, told, waits_for};
+use super::status::{Next, grievances, told, waits_for, why};
 use crate::rotation::health::{Condition, ConjunctStatus, Lifetime, SinkStatus, StatusDocument, TokenStatus, UnaccountedStatus};
 use crate::rotation::plan::Severity;
 
@@ -25,7 +25,7 @@ pub fn text(document: &StatusDocument, token: &TokenStatus, options: &TableOptio
         text += &page.unaccounted(row);
     }
     text += &page.section("Current token", page.current());
-    text += &page.section("Previous token", page.previous());
+    text += &page.section("Token to be revoked", page.previous());
     text += &page.section("Revoke gate (all must hold)", page.gate());
     text += &page.section("Places besides the store", page.sinks());
     text += &page.section("Last failure that is not overcome", page.last_error());
@@ -66,7 +66,7 @@ impl Page<'_> {
             Some(format!("{}. {means}", token.phase.name())),
             Some(format!("Then: {comes}")),
             Some(format!("Next: {} ({})", next.phrase(self.now), instant(next.at.max(self.now)))),
-            Some(format!("Why: {}", token.next_action.what)),
+            Some(format!("Why: {}", why(token))),
             Some(format!("Waits for: {} ({})", waits_for(token), token.next_action.waiting_for.join(", "))),
             rotation,
         ];

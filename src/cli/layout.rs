@@ -151,7 +151,8 @@ pub(super) fn wrapped(lead: &str, text: &str, options: &TableOptions) -> String 
     lines(text, options.columns().saturating_sub(indent)).into_iter().enumerate().map(line).collect()
 }
 
-/// The text in lines of at most `width` columns, at least one line. A word that is longer than a line is broken.
+/// The text in lines of at most `width` columns, at least one line. A word that is longer than a line is broken;
+/// one with no-break spaces stays whole where it fits, and they come out as blanks.
 pub(super) fn lines(text: &str, width: usize) -> Vec<String> {
     // Any letter fits two columns.
     let width = width.max(2);
@@ -174,7 +175,7 @@ pub(super) fn lines(text: &str, width: usize) -> Vec<String> {
         line.push_str(rest);
     }
     done.push(line);
-    done
+    done.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// A number with its thousands set apart.

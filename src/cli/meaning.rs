@@ -108,6 +108,24 @@ fn noted(code: &str) -> Option<Meaning> {
     })
 }
 
+/// What an effect of the core does, by its name; `None` for one that this binary does not know.
+pub(super) fn effect(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "prove" => "proves that the entry can be written beside its current value without changing that",
+        "record" => "writes down in the entry how far the rotation is",
+        "refresh" => "asks the provider for a new token",
+        "stage" => "puts the new token into the store beside the current one",
+        "drop_captured" => "forgets the sealed copy of a token that is safe in the store",
+        "mark_retiring" => "marks the old token, so that it stays findable",
+        "promote" => "makes the new token the one that consumers read",
+        "publish" => "writes the current token to a sink",
+        "unmark" => "takes a mark off that has done its work",
+        "revoke" => "revokes the old token: every condition of the gate holds",
+        "open_breaker" => "forbids every revoke of the fleet until a person has looked",
+        _ => return None,
+    })
+}
+
 /// What a phase means, and what comes after it.
 pub(super) const fn phase(phase: Phase) -> (&'static str, &'static str) {
     match phase {
@@ -191,6 +209,17 @@ mod tests {
             assert_eq!(severity > Severity::Calm, !meaning.risk.is_empty() && !meaning.end.is_empty(), "{code}");
         }
         assert_eq!(meaning("word of a newer one"), None);
+    }
+
+    #[test]
+    fn every_effect_of_the_core_has_words() {
+        let text = include_str!("../rotation/plan/mod.rs");
+        let (_, body) = text.split_once("pub const fn name(&self) -> &'static str {").unwrap();
+        let (body, _) = body.split_once("\n    }\n").unwrap();
+        let names: Vec<&str> = body.lines().filter_map(|line| line.split('"').nth(1)).collect();
+        assert!(names.len() > 10, "the search found {names:?}");
+        names.into_iter().for_each(|name| assert!(effect(name).is_some(), "{name} has no words"));
+        assert_eq!(effect("effect of a newer one"), None);
     }
 
     #[test]

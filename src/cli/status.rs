@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::bar::{Life, until};
 use super::layout::{TableOptions, cut_middle, instant, plain, thousands, wrapped};
-use super::meaning::meaning;
+use super::meaning::{effect, meaning};
 use super::table::{Cell, Column, Shape, render};
-use crate::rotation::health::{Condition, StatusDocument, TokenStatus};
+use crate::rotation::health::{Condition, NextAction, StatusDocument, TokenStatus};
 use crate::rotation::plan::Severity;
 
 /// Tokens in a table for people; the worst are the ones that count.
@@ -63,7 +63,7 @@ pub fn plan(document: &StatusDocument, options: &TableOptions) -> String {
             Cell::painted(plain(&token.name), token.severity(now)),
             Cell::new(next.phrase(now)),
             Cell::new(instant(next.at.max(now))),
-            Cell::new(plain(&token.next_action.what)),
+            Cell::new(why(token)),
         ]
     };
     let rows: Vec<Vec<Cell>> = document.tokens.iter().map(row).collect();
@@ -95,6 +95,8 @@ fn summary(document: &StatusDocument, options: &TableOptions) -> String {
     }
     parts.push(if document.breaker.open { "breaker OPEN" } else { "breaker closed" }.to_owned());
     parts.push(format!("as of {}", instant(now)));
+    // Lines are broken between the parts and not inside of them.
+    let parts: Vec<String> = parts.into_iter().map(|part| part.replace(' ', "\u{a0}")).collect();
     let mut text = options.bold(wrapped("", &parts.join(", "), options).trim_end()) + "\n";
     if document.breaker.open {
         let why = plain(document.breaker.why.as_deref().unwrap_or("no reason is known"));
@@ -131,6 +133,13 @@ fn row(token: &TokenStatus, now: Timestamp, options: &TableOptions) -> Vec<Cell>
 pub(super) fn waits_for(token: &TokenStatus) -> String {
     let words = |code: &String| meaning(code).map_or_else(|| plain(code).replace('_', " "), |meaning| meaning.waits_for.to_owned());
     token.next_action.waiting_for.iter().map(words).collect::<Vec<_>>().join(", ")
+}
+
+/// Why that is next: the core's sentence, or what the step does that is taken now.
+pub(super) fn why(token: &TokenStatus) -> String {
+    let NextAction { what, waiting_for, .. } = &token.next_action;
+    let acting = waiting_for.iter().any(|code| code == "acting");
+    effect(what).filter(|_| acting).map_or_else(|| plain(what), str::to_owned)
 }
 
 /// The next thing that changes something, as far as it is known; else the next look.
