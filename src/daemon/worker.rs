@@ -128,10 +128,13 @@ impl Worker {
                     () = fleet.until_stopped(), if !self.exposed() => {}
                 },
                 Step::Do(effect @ (Effect::Refresh { .. } | Effect::DropCaptured)) => self.act(fleet, effect).await,
-                Step::Do(effect) => tokio::select! {
-                    () = self.act(fleet, effect) => {}
-                    () = fleet.until_stopped(), if !self.exposed() => {}
-                },
+                Step::Do(effect) => {
+                    tokio::select! {
+                        () = self.act(fleet, effect) => {}
+                        () = fleet.until_stopped(), if !self.exposed() => {}
+                    }
+                    self.show(fleet);
+                }
                 Step::Wait { until, why } => return self.end(fleet, *until, why.clone(), &step),
                 Step::Hold { again, why } => return self.end(fleet, *again, why.clone(), &step),
             }
@@ -189,6 +192,12 @@ impl Worker {
         self.evidence.mint_not_before = lock(&fleet.pace).mint_not_before().max(self.app.pressed_until());
     }
 
+    /// Shows how the token stands between two steps, for whoever follows it.
+    fn show(&self, fleet: &Fleet) {
+        let status = status(&self.evidence, &self.policy, &plan(&self.evidence, &self.policy));
+        lock(&fleet.status).insert(self.policy.token.clone(), status);
+    }
+
     /// A person's command: decided by the core, committed like everything else.
     ///
     /// # Errors
@@ -208,6 +217,7 @@ impl Worker {
                     let effect = Effect::Commit { record, kind: CommitKind::Command, detail: detail.clone(), read_back: false };
                     self.act(fleet, &effect).await;
                     if self.evidence.record().is_some_and(|record| record.number == number && record.writer == fleet.writer) {
+                        self.show(fleet);
                         return Ok(detail);
                     }
                 }

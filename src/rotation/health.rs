@@ -116,6 +116,9 @@ pub fn phase(evidence: &Evidence, step: &Step) -> Phase {
     let Some(record) = evidence.record() else { return Phase::Unadopted };
     let current = store.current.as_ref().and_then(|(_, content)| content.token());
     let Some(rotation) = &record.rotation else {
+        if record.request.is_some() && record.hold.is_none() && record.frozen.is_none() {
+            return Phase::Intent;
+        }
         return match record.retirees.first().map(|retiree| retiree.why) {
             None => Phase::Rest,
             Some(super::record::RetireeKind::Quarantined) => Phase::Quarantined,

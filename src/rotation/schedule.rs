@@ -34,7 +34,9 @@ pub fn fitted(value: SignedDuration, life: SignedDuration) -> SignedDuration {
 #[must_use]
 pub fn refresh_due(policy: &Policy, issued: Timestamp, life: SignedDuration, cycle: &str) -> Timestamp {
     let spread = 1.0 + policy.jitter * 2.0f64.mul_add(fraction(&[&policy.token, cycle]), -1.0);
-    later(issued, times(life, (policy.refresh_at * spread).clamp(0.0, 1.0)))
+    let due = later(issued, times(life, (policy.refresh_at * spread).clamp(0.0, 1.0)));
+    // Whole seconds, like everything that the provider says of time.
+    Timestamp::from_second(due.as_second()).unwrap_or(due)
 }
 
 /// The wait after the `count`-th failure in a row: doubling from `base`, capped, spread by a quarter either way. Never gives up:
