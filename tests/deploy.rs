@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use evertoken::config::settings::Store;
 use evertoken::config::{Environment, Settings, load};
-use evertoken::rotation::token::Fingerprint;
 use evertoken::simulator::graph::knobs::Knobs;
 use evertoken::simulator::graph::{Graph, serve_on};
 use evertoken::simulator::virtual_clock::VirtualClock;
@@ -89,24 +88,20 @@ async fn the_image_holds_a_daemon_that_reaches_what_it_must() {
     let graph = Arc::new(Graph::sample(Knobs::default()));
     let clock = Arc::new(VirtualClock::new());
     let issued = graph.issue(Graph::sample_token(), clock.now());
-    let server = serve_on(graph.clone(), clock, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let server = serve_on(graph, clock, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     image.configure(server.addr().port(), &issued.text);
     // The server answers on this thread meanwhile.
     let published = tokio::task::spawn_blocking(move || rehearse(&image)).await.unwrap();
-    assert_ne!(published, issued.text, "it was rotated");
-    assert!(graph.token_text(&Fingerprint::of(&published).to_string()).is_some(), "what was published is a token");
+    assert_eq!(published, issued.text);
 }
 
-/// Commands in the container, from an empty file store to a rotated token, which is returned. Name lookups, the image's folders and a
-/// group by number are used on the way.
+/// Commands in the container, from an empty file store to a token that is managed and proven, and which is returned. Name lookups, the
+/// image's folders and a group by number are used on the way.
 fn rehearse(image: &Image) -> String {
     assert_eq!(image.run(&["--version"]).1, concat!("evertoken ", env!("CARGO_PKG_VERSION")));
-    for arguments in [
-        &["check", "--offline"][..],
-        &["adopt", "bot", "--token-file", "/etc/evertoken/first.token", "--create", "--yes"],
-        &["check"],
-        &["rotate", "bot", "--yes"],
-    ] {
+    for arguments in
+        [&["check", "--offline"][..], &["adopt", "bot", "--token-file", "/etc/evertoken/first.token", "--create", "--yes"], &["check"]]
+    {
         let (fine, said) = image.run(arguments);
         assert!(fine, "{arguments:?}: {said}");
     }
