@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 
 use super::announce::Told;
+use super::disk::on_disk;
 use super::fleet::{Fleet, lock};
 use super::worker::Worker;
 use crate::clock;
@@ -156,12 +157,7 @@ impl Worker {
     /// The slot for the captured token is made before the mint, while there is still time to say that it cannot be.
     async fn make_room(&mut self, fleet: &Fleet, _record: &Record) {
         let (spool, token) = (fleet.spool.clone(), self.policy.token.clone());
-        let made = tokio::task::spawn_blocking(move || spool.allocate(&token)).await;
-        let trouble = match made {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
+        let trouble = on_disk(move || spool.allocate(&token)).await.err();
         if trouble.is_some() {
             self.evidence.spool_trouble = trouble;
             self.announcer.spool(&self.evidence);
@@ -206,12 +202,7 @@ impl Worker {
         let identity = self.evidence.store.value().map(|store| store.identity.clone()).unwrap_or_default();
         let binding = Binding { identity, rotation: rotation.to_owned(), attempt };
         let (spool, name, key, sealed_text) = (fleet.spool.clone(), self.policy.token.clone(), self.app.keys().seal, text.clone());
-        let sealed = tokio::task::spawn_blocking(move || spool.capture(&name, &binding, &sealed_text, &key)).await;
-        let trouble = match sealed {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
+        let trouble = on_disk(move || spool.capture(&name, &binding, &sealed_text, &key)).await.err();
         let token = Token::new(text.expose_secret()).map_err(|error| error.to_string());
         let shown = token.as_ref().map(Token::fingerprint).map_err(Clone::clone);
         if let Ok(token) = token {
@@ -252,12 +243,7 @@ impl Worker {
 
     async fn drop_captured(&mut self, fleet: &Fleet) -> Result<(), Fault> {
         let (spool, token) = (fleet.spool.clone(), self.policy.token.clone());
-        let cleared = tokio::task::spawn_blocking(move || spool.clear(&token)).await;
-        let trouble = match cleared {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
+        let trouble = on_disk(move || spool.clear(&token)).await.err();
         // It is safe in the store; a slot that cannot be wiped only keeps the next mint from using it.
         self.evidence.captured = None;
         self.evidence.spool_trouble = trouble;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::disk::on_disk;
 use super::fleet::Fleet;
 use crate::clock;
 use crate::ledger;
@@ -212,12 +213,7 @@ impl Announcer {
             fields,
         };
         let ledger = fleet.ledger.clone();
-        let kept = tokio::task::spawn_blocking(move || ledger.append(&entry)).await;
-        let trouble = match kept {
-            Ok(Ok(_)) => return fleet.vitals.ledger(None),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
+        let Err(trouble) = on_disk(move || ledger.append(&entry)).await else { return fleet.vitals.ledger(None) };
         fleet.vitals.ledger(Some(trouble.clone()));
         tracing::error!(
             event = "ledger.failed",

@@ -3,6 +3,7 @@ mod act;
 mod announce;
 pub mod control;
 pub mod cron;
+mod disk;
 pub mod fleet;
 mod observe;
 pub mod pace;

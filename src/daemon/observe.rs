@@ -2,6 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
+use super::disk::on_disk;
 use super::fleet::Fleet;
 use super::worker::{Place, Worker};
 use crate::clock;
@@ -209,11 +210,11 @@ impl Worker {
     pub(super) async fn look_into_spool(&mut self, fleet: &Fleet) {
         let (spool, token, keys) = (fleet.spool.clone(), self.policy.token.clone(), self.app.keys());
         let keys: Vec<_> = std::iter::once(keys.seal).chain(keys.open).collect();
-        let read = tokio::task::spawn_blocking(move || spool.read(&token, &keys)).await;
+        let read = on_disk(move || spool.read(&token, &keys)).await;
         self.evidence.spool_trouble = None;
         match read {
-            Ok(Ok(SlotContent::Empty)) => {}
-            Ok(Ok(SlotContent::Holds { binding, text })) => {
+            Ok(SlotContent::Empty) => {}
+            Ok(SlotContent::Holds { binding, text }) => {
                 let token = Token::new(text.expose_secret()).map_err(|error| error.to_string());
                 let shown = token.as_ref().map(Token::fingerprint).map_err(Clone::clone);
                 if let Ok(token) = token {
@@ -222,16 +223,15 @@ impl Worker {
                 self.evidence.captured =
                     Some(Captured { rotation: binding.rotation, attempt: binding.attempt, token: shown, sealed: true });
             }
-            Ok(Ok(SlotContent::Locked { key_id, .. })) => {
+            Ok(SlotContent::Locked { key_id, .. }) => {
                 self.evidence.spool_trouble = Some(format!(
                     "it holds a token sealed with key {key_id}, which no configured app secret opens: give the older secret as secret_previous"
                 ));
             }
-            Ok(Ok(SlotContent::Damaged { why })) => {
+            Ok(SlotContent::Damaged { why }) => {
                 self.evidence.spool_trouble = Some(format!("it holds something that cannot be read: {why}"))
             }
-            Ok(Err(error)) => self.evidence.spool_trouble = Some(error.to_string()),
-            Err(error) => self.evidence.spool_trouble = Some(error.to_string()),
+            Err(trouble) => self.evidence.spool_trouble = Some(trouble),
         }
         self.announcer.spool(&self.evidence);
     }
