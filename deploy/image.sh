@@ -1,13 +1,14 @@
 #!/bin/sh
 # Builds the image with buildah, without pulling anything: `deploy/image.sh TAG [BINARY]`. Without BINARY the release is built first.
-# Storage and isolation are the ones that need neither a kernel module nor a daemon; EVERTOKEN_BUILDAH replaces the command.
+# Storage and isolation are the ones that need neither a kernel module nor a daemon; EVERTOKEN_BUILDAH replaces the command, and
+# EVERTOKEN_AUTHORITIES names another bundle of certificate authorities than the host's.
 set -eu
 tag=$1
 cd "$(dirname "$0")/.."
 binary=${2:-$(scripts/static.sh --release)}
-bundle=/etc/ssl/certs/ca-certificates.crt
+bundle=${EVERTOKEN_AUTHORITIES:-/etc/ssl/certs/ca-certificates.crt}
 if [ ! -s "$bundle" ]; then
-    echo "$bundle is missing: install ca-certificates" >&2
+    echo "$bundle is missing: install ca-certificates, or name a bundle in EVERTOKEN_AUTHORITIES" >&2
     exit 1
 fi
 context=$(mktemp -d)

@@ -2,17 +2,30 @@
 //! inside it by the code that will read it.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use evertoken::config::settings::Store;
 use evertoken::config::{Environment, Settings, load};
 use evertoken::simulator::graph::knobs::Knobs;
 use evertoken::simulator::graph::{Graph, serve_on};
+use evertoken::simulator::secrets_manager::SecretsManager;
+use evertoken::simulator::server::{Running, start};
 use evertoken::simulator::virtual_clock::VirtualClock;
+
+use self::image::Image;
+
+#[path = "deploy/image.rs"]
+mod image;
+
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Of the simulated world.
+const APP_SECRET: &str = "app-secret-0123456789abcdef";
 
 /// Nothing in it names a folder of the daemon's own: those are the image's.
 const CONFIGURATION: &str = r#"
@@ -21,7 +34,7 @@ listen = "off"
 [apps.acme]
 id = "1234567890"
 secret = { file = "/etc/evertoken/acme.secret" }
-graph_url = "http://localhost:PORT"
+graph_url = "URL"
 [stores.disk]
 kind = "file"
 dir = "/run/evertoken/tokens"
@@ -80,16 +93,18 @@ fn the_pod_fits_its_configuration() {
 
 /// Without a shell, a C library, `/etc/passwd` or anything else but a bundle of authorities.
 #[tokio::test]
-async fn the_image_holds_a_daemon_that_reaches_what_it_must() {
-    let Some(image) = Image::built() else { return };
+async fn the_image_holds_a_daemon_that_works() {
+    let Some(image) = Image::built(None) else { return };
     assert_eq!(image.inspect("{{.OCIv1.Config.User}}"), "65532:65532");
     assert_eq!(image.inspect("{{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.Cmd}}"), "[/usr/bin/evertoken] [run]");
 
     let graph = Arc::new(Graph::sample(Knobs::default()));
     let clock = Arc::new(VirtualClock::new());
     let issued = graph.issue(Graph::sample_token(), clock.now());
-    let server = serve_on(graph, clock, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    image.configure(server.addr().port(), &issued.text);
+    let server = serve_on(graph, clock, ANY_PORT).await.unwrap();
+    image.give("evertoken.toml", &CONFIGURATION.replace("URL", &by_name(&server)));
+    image.give("acme.secret", APP_SECRET);
+    image.give("first.token", &issued.text);
     // The server answers on this thread meanwhile.
     let published = tokio::task::spawn_blocking(move || rehearse(&image)).await.unwrap();
     assert_eq!(published, issued.text);
@@ -98,17 +113,108 @@ async fn the_image_holds_a_daemon_that_reaches_what_it_must() {
 /// Commands in the container, from an empty file store to a token that is managed and proven, and which is returned. Name lookups, the
 /// image's folders and a group by number are used on the way.
 fn rehearse(image: &Image) -> String {
-    assert_eq!(image.run(&["--version"]).1, concat!("evertoken ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(image.says(&["--version"]), concat!("evertoken ", env!("CARGO_PKG_VERSION")));
     for arguments in
         [&["check", "--offline"][..], &["adopt", "bot", "--token-file", "/etc/evertoken/first.token", "--create", "--yes"], &["check"]]
     {
         let (fine, said) = image.run(arguments);
         assert!(fine, "{arguments:?}: {said}");
     }
-    let published = image.file("run/evertoken/tokens/bot/token");
-    let access = std::fs::metadata(&published).unwrap();
-    assert_eq!((access.mode() & 0o7777, access.uid(), access.gid()), (0o640, 65532, 65532));
-    std::fs::read_to_string(published).unwrap()
+    readable_by_its_group(&image.file("run/evertoken/tokens/bot/token"))
+}
+
+/// Two images that differ in their bundles, and a server whose certificate only one of them can trust.
+#[test]
+fn the_image_trusts_the_authorities_of_its_bundle() {
+    let own = root().join("tests/graph_tls/ca.pem");
+    for (bundle, says) in [(None, "UnknownIssuer"), (Some(own.as_path()), "HTTP 200: the body is not JSON")] {
+        let Some(image) = Image::built(bundle) else { return };
+        let server = TlsServer::start();
+        image.give("evertoken.toml", &CONFIGURATION.replace("URL", &server.url));
+        image.give("acme.secret", APP_SECRET);
+        let said = image.says(&["check"]);
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+/// The manifest's configuration over volumes as the kubelet makes them, with the image's user. Only Meta and AWS are simulated.
+#[tokio::test]
+async fn the_sidecar_publishes_what_the_bot_may_read() {
+    let Some(image) = Image::built(None) else { return };
+    let clock = Arc::new(VirtualClock::new());
+    let graph = Arc::new(Graph::sample(Knobs::default()));
+    let issued = graph.issue(Graph::sample_token(), clock.now());
+    let aws = Arc::new(SecretsManager::new("eu-west-1"));
+    aws.create("meta/acme-bot", Some(&issued.text), clock.now()).unwrap();
+    let graph = serve_on(graph, clock.clone(), ANY_PORT).await.unwrap();
+    let aws = start(aws, clock, ANY_PORT).await.unwrap();
+
+    let configuration = embedded(SIDECAR, "evertoken.toml")
+        .replace("[apps.acme]\n", &format!("[apps.acme]\ngraph_url = \"{}\"\n", by_name(&graph)))
+        .replace("[stores.aws]\n", &format!("[stores.aws]\nendpoint_url = \"{}\"\n", by_name(&aws)));
+    image.give("evertoken.toml", &configuration);
+    image.give("secrets/app-secret", APP_SECRET);
+    let tokens = image.empty_dir("tokens");
+    let state = format!("{}:/var/lib/evertoken", image.empty_dir("state").display());
+    let shared = format!("{}:/run/meta", tokens.display());
+    let published = tokio::task::spawn_blocking(move || {
+        let keys = ["--env", "AWS_ACCESS_KEY_ID=AKIATEST", "--env", "AWS_SECRET_ACCESS_KEY=secret"];
+        let volumes = ["--volume", &state, "--volume", &shared];
+        let once = ["run", "--once", "--config", "/etc/evertoken/evertoken.toml"];
+        let (fine, said) = image.run_with(&[keys, volumes].concat(), &once);
+        assert!(fine, "{said}");
+        readable_by_its_group(&tokens.join("tokens/acme-bot/token"))
+    });
+    assert_eq!(published.await.unwrap(), issued.text);
+}
+
+/// The content of a published file, which its group may read and nobody else, in folders that the group may pass.
+fn readable_by_its_group(token: &Path) -> String {
+    let access = |path: &Path| {
+        let data = std::fs::metadata(path).unwrap();
+        (data.mode() & 0o777, data.uid(), data.gid())
+    };
+    assert_eq!(access(token), (0o640, 65532, 65532));
+    for folder in token.ancestors().skip(1).take(2) {
+        assert_eq!(access(folder), (0o750, 65532, 65532), "{}", folder.display());
+    }
+    std::fs::read_to_string(token).unwrap()
+}
+
+/// A server with a certificate for localhost that tests/graph_tls/ca.pem signed, and a page in place of an answer.
+struct TlsServer {
+    server: Child,
+    url: String,
+}
+
+impl TlsServer {
+    fn start() -> Self {
+        let tls = root().join("tests/graph_tls");
+        let mut server = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-www"])
+            .arg("-cert")
+            .arg(tls.join("server.pem"))
+            .arg("-key")
+            .arg(tls.join("server.key"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT 127.0.0.1:").map(str::to_owned)).unwrap();
+        Self { server, url: format!("https://localhost:{port}") }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}
+
+fn by_name(server: &Running) -> String {
+    format!("http://localhost:{}", server.addr().port())
 }
 
 /// The settings of the manifest's ConfigMap, and what is dubious about them.
@@ -135,84 +241,6 @@ fn value_of(key: &str) -> String {
     value.unwrap_or_else(|| panic!("the manifest has no {key}")).to_owned()
 }
 
-/// The image in a storage of its own, and a container made from it.
-struct Image {
-    folder: tempfile::TempDir,
-    container: String,
-}
-
-impl Image {
-    /// Builds the static binary as far as it is not built yet, and the image. The first build takes minutes, so it is only asked for
-    /// where somebody did it before, or in CI.
-    fn built() -> Option<Self> {
-        tool_or_skip(Path::new("/usr/bin/buildah"), "run scripts/apt.sh first")?;
-        tool_or_skip(&target().join("static"), "run scripts/static.sh first")?;
-        if !nix::unistd::Uid::effective().is_root() {
-            return skip("building an image without a daemon needs root");
-        }
-        let binary = fine(Command::new(root().join("scripts/static.sh")).stderr(Stdio::inherit()));
-        let mut image = Self { folder: tempfile::tempdir().unwrap(), container: String::new() };
-        let mut build = Command::new(root().join("deploy/image.sh"));
-        fine(build.args(["evertoken-test", &binary]).env("EVERTOKEN_BUILDAH", image.buildah().join(" ")));
-        image.container = image.do_buildah(&["from", "--pull-never", "localhost/evertoken-test"]);
-        Some(image)
-    }
-
-    /// Gives the container a configuration that knows the simulated Graph by name, not by address, and the secrets for it.
-    fn configure(&self, port: u16, token: &str) {
-        let etc = self.folder.path().join("etc");
-        std::fs::create_dir(&etc).unwrap();
-        place(&etc.join("evertoken.toml"), &CONFIGURATION.replace("PORT", &port.to_string()));
-        for (name, secret) in [("acme.secret", "app-secret-0123456789abcdef"), ("first.token", token)] {
-            let path = etc.join(name);
-            place(&path, secret);
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
-            std::os::unix::fs::chown(&path, Some(65532), Some(65532)).unwrap();
-        }
-    }
-
-    /// A file of the container, as the host sees it.
-    fn file(&self, path: &str) -> PathBuf {
-        PathBuf::from(self.do_buildah(&["mount", &self.container])).join(path)
-    }
-
-    fn buildah(&self) -> Vec<String> {
-        let folder = self.folder.path().display();
-        ["buildah", "--storage-driver", "vfs", "--root"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain([format!("{folder}/storage"), "--runroot".to_owned(), format!("{folder}/run")])
-            .collect()
-    }
-
-    fn do_buildah(&self, arguments: &[&str]) -> String {
-        let command = self.buildah();
-        fine(Command::new(&command[0]).args(&command[1..]).args(arguments))
-    }
-
-    fn inspect(&self, template: &str) -> String {
-        self.do_buildah(&["inspect", "--type", "image", "--format", template, "localhost/evertoken-test"])
-    }
-
-    /// Runs evertoken in the container: whether it succeeded, and what it wrote.
-    fn run(&self, arguments: &[&str]) -> (bool, String) {
-        let command = self.buildah();
-        let config = format!("{}:/etc/evertoken:ro", self.folder.path().join("etc").display());
-        let mut run = Command::new(&command[0]);
-        run.args(&command[1..]).args(["run", "--isolation", "chroot", "--volume", &config, &self.container, "--", "/usr/bin/evertoken"]);
-        let output = run.args(arguments).output().unwrap();
-        (output.status.success(), text_of(&output))
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        // Containers of the vfs driver may stay mounted, which would keep the folder from being removed.
-        let command = self.buildah();
-        drop(Command::new(&command[0]).args(&command[1..]).args(["rm", "--all"]).output());
-    }
-}
-
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -222,7 +250,7 @@ fn target() -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test asks where it runs; no product code does")]
-fn variable(name: &str) -> Option<std::ffi::OsString> {
+fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 

@@ -68,6 +68,7 @@ fn it_starts_rotates_reloads_and_stops() {
 
     // Returns when the daemon said READY.
     machine.sh("systemctl start evertoken");
+    assert_eq!(machine.sh("systemctl show -P WatchdogUSec evertoken"), "2min");
     machine.until(20, &format!("test -s {TOKEN}"));
     let first = machine.sh(&format!("cat {TOKEN}"));
     holds_what_it_needs_and_no_more(&machine);
@@ -170,6 +171,22 @@ fn installed() -> Option<Machine> {
     machine.install("/etc/evertoken/credentials/aws", "0600", &keys);
     machine.sh("systemd-sysusers evertoken.conf; groupadd --system bot; systemctl daemon-reload");
     Some(machine)
+}
+
+/// docs/systemd.md's way to keep a credential encrypted on disk.
+#[test]
+fn a_credential_may_be_encrypted() {
+    let Some(machine) = installed() else { return };
+    machine.sh("cd /etc/evertoken/credentials
+        systemd-creds encrypt --with-key=host --name=acme acme acme.cred 2>/dev/null
+        rm acme
+        sed -i 's|^LoadCredential=.*|LoadCredentialEncrypted=acme:/etc/evertoken/credentials/acme.cred|' \\
+            /etc/systemd/system/evertoken.service.d/credentials.conf
+        systemctl daemon-reload
+        systemctl start evertoken");
+    let pid = machine.sh("systemctl show -P MainPID evertoken");
+    assert_eq!(machine.sh(&format!("cat /proc/{pid}/root/run/credentials/evertoken.service/acme")), APP_SECRET);
+    machine.sh("! grep -r app-secret /etc/evertoken");
 }
 
 fn drop_in(machine: &Machine, service: &str) {
