@@ -175,6 +175,12 @@ impl Setup {
         self.apps.get(name).map(|(_, client)| client)
     }
 
+    /// Apps whose secret lies in a store that could not be read, and why.
+    #[must_use]
+    pub const fn unread_secrets(&self) -> &BTreeMap<String, String> {
+        &self.waiting
+    }
+
     /// The first app's clock, for what concerns all.
     #[must_use]
     pub fn any_app(&self) -> Option<&Arc<App>> {

@@ -13,6 +13,9 @@ use std::time::Duration;
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a daemon waits for a command.
 const RUN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a lock must be held under a daemon's name until it is believed: whoever took it just now has not said its own name yet, and
+/// a look holds it for an instant.
+const DAEMON_BELIEVED: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who works in a state directory.
@@ -37,7 +40,7 @@ impl Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// It cannot be made or looked at.
-    #[error("the state directory {} cannot be used; create it, owned by the user that runs evertoken, mode 0700", path.display())]
+    #[error("the state directory {} cannot be used: create it, owned by the user that runs evertoken, mode 0700", path.display())]
     Unusable {
         /// The directory.
         path: PathBuf,
@@ -46,7 +49,7 @@ pub enum StateDirError {
         source: io::Error,
     },
     /// It belongs to somebody else.
-    #[error("the state directory {} belongs to uid {owner}, and this is uid {uid}: run as its owner, or `chown {uid} {}`", path.display(), path.display())]
+    #[error("the state directory {} belongs to uid {owner}, and this is uid {uid}: run evertoken as that user, or, if that user runs none, `chown -R {uid} {}`", path.display(), path.display())]
     Owner {
         /// The directory.
         path: PathBuf,
@@ -113,12 +116,8 @@ impl StateDir {
             }
             let by = said(&mut file);
             let daemon = by.starts_with(Holder::Run.word());
-            let gives_way = match holder {
-                Holder::Run => daemon,
-                // A daemon that has just started opens its socket in a moment: the caller asks it there.
-                Holder::Command => daemon,
-            };
-            if gives_way || waited >= patience {
+            // Nobody waits for a daemon: another one gives way, a command asks it over its socket.
+            if (daemon && waited >= DAEMON_BELIEVED) || waited >= patience {
                 let remedy = if daemon { "stop it first, or give this one a state_dir of its own" } else { "wait for it, or end it" };
                 return Err(StateDirError::Held { path: path.to_owned(), by, remedy, daemon });
             }
@@ -149,8 +148,13 @@ fn prepare(path: &Path) -> Result<(), StateDirError> {
         Err(source) => return Err(unusable(source)),
     }
     let data = std::fs::metadata(path).map_err(unusable)?;
+    ours(path, &data)
+}
+
+/// Whether it is a directory, of this user and closed to others.
+fn ours(path: &Path, data: &std::fs::Metadata) -> Result<(), StateDirError> {
     if !data.is_dir() {
-        return Err(unusable(io::Error::from(io::ErrorKind::NotADirectory)));
+        return Err(StateDirError::Unusable { path: path.to_owned(), source: io::Error::from(io::ErrorKind::NotADirectory) });
     }
     let uid = nix::unistd::geteuid().as_raw();
     if data.uid() != uid {
@@ -160,6 +164,55 @@ fn prepare(path: &Path) -> Result<(), StateDirError> {
         return Err(StateDirError::Loose { path: path.to_owned(), mode: data.mode() & 0o7777 });
     }
     Ok(())
+}
+
+/// How a state directory stands, for whoever only looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is not there and can be made.
+    Missing,
+    /// Nobody works in it.
+    Free,
+    /// Somebody works in it.
+    Held {
+        /// Who, as it says itself.
+        by: String,
+        /// Whether it is a daemon.
+        daemon: bool,
+    },
+}
+
+/// Looks at a state directory: makes nothing, and holds its lock for no longer than it takes to see whether somebody else does.
+///
+/// # Errors
+/// When it could not be locked, for another reason than that somebody works in it.
+pub fn look(path: &Path) -> Result<Standing, StateDirError> {
+    let unusable = |source| StateDirError::Unusable { path: path.to_owned(), source };
+    let data = match std::fs::metadata(path) {
+        Ok(data) => data,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+            nix::unistd::access(above, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
+                .map_err(|errno| unusable(errno.into()))?;
+            return Ok(Standing::Missing);
+        }
+        Err(error) => return Err(unusable(error)),
+    };
+    ours(path, &data)?;
+    let mut file = match File::open(path.join("lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Free),
+        Err(error) => return Err(unusable(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Standing::Free),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+        Err(TryLockError::WouldBlock) => {
+            let by = said(&mut file);
+            let daemon = by.starts_with(Holder::Run.word());
+            Ok(Standing::Held { by, daemon })
+        }
+    }
 }
 
 /// Who owns a state directory, where it exists.

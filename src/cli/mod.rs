@@ -73,7 +73,7 @@ enum Verb {
         #[arg(long)]
         offline: bool,
         /// Prove writing too, by committing one record to each adopted entry
-        #[arg(long)]
+        #[arg(long, conflicts_with = "offline")]
         write: bool,
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use super::{Failure, chain, terminal};
 use crate::app::{self, Setup, Shared};
 use crate::config::{self, Environment, Loaded, Settings};
@@ -33,12 +35,12 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// Warnings of a command go to standard error as text; only what is worth a person's time.
 pub(super) fn quiet_log() -> Result<crate::telemetry::Guard, Failure> {
-    let settings = LogSettings {
-        format: LogFormat::Text,
-        level: tracing::level_filters::LevelFilter::WARN,
-        rust_log: app::rust_log(),
-        is_terminal: true,
-    };
+    log_at(LevelFilter::WARN)
+}
+
+/// A command's log: text on standard error, from `level` up where RUST_LOG does not say otherwise.
+pub(super) fn log_at(level: LevelFilter) -> Result<crate::telemetry::Guard, Failure> {
+    let settings = LogSettings { format: LogFormat::Text, level, rust_log: app::rust_log(), is_terminal: true };
     crate::telemetry::init(&settings).map_err(|error| Failure::error(chain(&error)))
 }
 
@@ -108,7 +110,7 @@ impl Alone {
 }
 
 /// Root acts as the owner of the state directory, so that no file in it becomes root's.
-fn become_owner(state_dir: &Path) -> Result<(), Failure> {
+pub(super) fn become_owner(state_dir: &Path) -> Result<(), Failure> {
     use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
     let Some((uid, gid)) = state_dir::owner(state_dir) else { return Ok(()) };
     if !geteuid().is_root() || uid == 0 {

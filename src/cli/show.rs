@@ -118,6 +118,6 @@ pub(super) fn exit_of(document: &StatusDocument) -> Exit {
     }
 }
 
-fn options() -> TableOptions {
+pub(super) fn options() -> TableOptions {
     TableOptions::of(terminal::is_terminal(), terminal::width(), app::variable)
 }

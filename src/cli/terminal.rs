@@ -38,3 +38,31 @@ pub(super) fn is_terminal() -> bool {
 pub(super) fn width() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }
+
+/// A line on standard error that says what is being waited for; on a terminal only, and gone when this is dropped.
+pub(super) struct Progress {
+    terminal: bool,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal() }
+    }
+
+    pub(super) fn say(&mut self, text: &str) {
+        self.write(&format!("{text} ..."));
+    }
+
+    fn write(&self, text: &str) {
+        if self.terminal {
+            let mut out = io::stderr().lock();
+            drop(write!(out, "\r\u{1b}[2K{text}").and_then(|()| out.flush()));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.write("");
+    }
+}

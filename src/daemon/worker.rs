@@ -203,18 +203,44 @@ impl Worker {
     /// # Errors
     /// Why it is refused, or could not be done.
     pub async fn command(&mut self, fleet: &Fleet, command: &Command) -> Result<String, String> {
+        self.commit_decided(fleet, false, |evidence, policy| command::decide(evidence, policy, command)).await
+    }
+
+    /// Commits the record once more, unchanged but for its number and writer, and reads it back: proof that this process may write
+    /// there. The new number; `None` where the token is not adopted, so that there is no record.
+    ///
+    /// # Errors
+    /// Why it could not be written.
+    pub async fn prove_write(&mut self, fleet: &Fleet) -> Result<Option<u64>, String> {
+        let mut number = None;
+        let again = |evidence: &Evidence, _: &Policy| {
+            let Some(record) = evidence.record() else { return Answer::Already("not adopted".to_owned()) };
+            let next = record.next(&evidence.writer);
+            number = Some(next.number);
+            Answer::Commit(Box::new(next), "check --write".to_owned())
+        };
+        self.commit_decided(fleet, true, again).await?;
+        Ok(number)
+    }
+
+    async fn commit_decided(
+        &mut self,
+        fleet: &Fleet,
+        read_back: bool,
+        mut decide: impl FnMut(&Evidence, &Policy) -> Answer,
+    ) -> Result<String, String> {
         for _ in 0..4 {
             self.refresh_shared(fleet);
             self.observe(fleet, &Look::Store).await;
             if let Some(trouble) = &self.evidence.store.trouble {
                 return Err(format!("the store cannot be looked at: {}", trouble.fault.what));
             }
-            match command::decide(&self.evidence, &self.policy, command) {
+            match decide(&self.evidence, &self.policy) {
                 Answer::Already(text) => return Ok(text),
                 Answer::Refused(text) => return Err(text),
                 Answer::Commit(record, detail) => {
                     let number = record.number;
-                    let effect = Effect::Commit { record, kind: CommitKind::Command, detail: detail.clone(), read_back: false };
+                    let effect = Effect::Commit { record, kind: CommitKind::Command, detail: detail.clone(), read_back };
                     self.act(fleet, &effect).await;
                     if self.evidence.record().is_some_and(|record| record.number == number && record.writer == fleet.writer) {
                         self.show(fleet);

@@ -77,6 +77,19 @@ pub fn bind(path: &Path) -> Result<ControlListener, BindError> {
     Ok(ControlListener { listener, path: path.to_owned(), owner: nix::unistd::geteuid().as_raw(), inode: (made.dev(), made.ino()) })
 }
 
+/// Whether the socket could be bound here, looked at only.
+///
+/// # Errors
+/// As [`BindError`] says.
+pub fn look(path: &Path) -> Result<(), BindError> {
+    fit(path)?;
+    check_folder(path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// `sun_path` of Linux has 108 bytes, the last of which is zero.
 pub(super) fn fits(path: &Path) -> bool {
     path.as_os_str().len() < 108

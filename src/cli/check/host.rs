@@ -1,0 +1,177 @@
+//! What this host has to give: secrets, the state directory, the two doors.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::finding::Section;
+use crate::admin::AdminError;
+use crate::config::secret_ref::{SecretError, SecretRef};
+use crate::config::{Environment, Settings, settings};
+use crate::daemon::control::client::{ControlClient, status_at};
+use crate::daemon::control::{ControlError, server};
+use crate::state_dir::{self, Standing};
+
+/// Whether a daemon runs, by its control socket.
+pub(super) enum Daemon {
+    /// It answers.
+    Runs,
+    /// None answers.
+    Absent,
+    /// Something is there and cannot be asked.
+    Odd(ControlError),
+}
+
+impl Daemon {
+    pub(super) async fn find(socket: &Path) -> Self {
+        match ControlClient::connect(socket).await {
+            Ok(_client) => Self::Runs,
+            Err(ControlError::NoDaemon(_)) => Self::Absent,
+            Err(error) => Self::Odd(error),
+        }
+    }
+
+    pub(super) const fn runs(&self) -> bool {
+        matches!(self, Self::Runs)
+    }
+}
+
+/// An app's secrets, as far as they are on this host.
+pub(super) fn secrets(name: &str, app: &settings::App, environment: &Environment) -> Section {
+    let mut section = Section::new(format!("app {name}"));
+    let previous = app.secret_previous.as_ref().map(|reference| ("secret_previous", reference));
+    for (key, reference) in std::iter::once(("secret", &app.secret)).chain(previous) {
+        let SecretRef::Local(local) = reference else { continue };
+        match local.read(environment) {
+            Ok(read) => match read.warning {
+                None => section.fine(format!("its {key} can be read")),
+                Some(warning) => {
+                    let (what, remedy) = warning.rsplit_once(": ").unwrap_or((&warning, ""));
+                    section.warning(format!("{key}: {what}"), remedy);
+                }
+            },
+            Err(error) => section.error(format!("{key}: {}", super::super::chain(&error)), remedy(&error)),
+        }
+    }
+    section
+}
+
+/// What to do about a secret that cannot be read.
+pub(super) fn remedy(error: &SecretError) -> String {
+    let uid = nix::unistd::geteuid();
+    match error {
+        SecretError::Unreadable { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            format!(
+                "let uid {uid} read it: `chown {uid} {path}` and `chmod 0600 {path}`, and let it into the folders above",
+                path = path.display()
+            )
+        }
+        SecretError::Unreadable { .. } => {
+            "put the app secret there (App settings, Basic, in the app's dashboard), with mode 0600, or name another file".to_owned()
+        }
+        SecretError::NotAFile(_) => "name the file that holds the secret alone".to_owned(),
+        SecretError::Unset(name) => format!("set {name} for evertoken; for a unit, by EnvironmentFile= with mode 0600"),
+        SecretError::NoCredentials(name) => {
+            format!("start evertoken by its unit, with LoadCredential={name}:PATH; by hand, `systemd-run -p LoadCredential={name}:PATH`")
+        }
+        SecretError::Shape { .. } => "put the secret there alone, in one line".to_owned(),
+    }
+}
+
+/// The state directory.
+pub(super) fn state_dir(settings: &Settings, daemon: &Daemon) -> Section {
+    let mut section = Section::new("state directory");
+    let path = &settings.daemon.state_dir;
+    let shown = path.display();
+    match state_dir::look(path) {
+        Ok(Standing::Missing) => section.fine(format!("{shown} is not there yet; `evertoken run` makes it")),
+        Ok(Standing::Free) => section.fine(format!("{shown} is this user's alone, and nobody works in it")),
+        Ok(Standing::Held { by, daemon: true }) if daemon.runs() => {
+            section.fine(format!("{shown} is this user's alone, and the daemon works in it: {by}"));
+        }
+        Ok(Standing::Held { by, daemon: true }) => section.error(
+            format!("{by} works in {shown} and does not answer on {}", settings.daemon.control_socket.display()),
+            "look at its log, and whether control_socket is the same in its configuration",
+        ),
+        Ok(Standing::Held { by, daemon: false }) => {
+            section.fine(format!("{shown} is this user's alone, and a command works in it: {by}"));
+        }
+        Err(error) => section.failure(&error),
+    }
+    section
+}
+
+/// The control socket and the HTTP listener.
+pub(super) async fn doors(settings: &Settings, daemon: &Daemon) -> Section {
+    let mut section = Section::new("doors");
+    let socket = &settings.daemon.control_socket;
+    match daemon {
+        Daemon::Runs => section.fine(format!("a daemon answers on {}", socket.display())),
+        Daemon::Odd(error) => section.failure(error),
+        // The folder of the default one is made with the state directory.
+        Daemon::Absent if socket.parent() == Some(&settings.daemon.state_dir) && !settings.daemon.state_dir.exists() => {
+            section.fine(format!("{} can be made", socket.display()));
+        }
+        Daemon::Absent => match server::look(socket) {
+            Ok(()) => section.fine(format!("no daemon runs; {} can be made", socket.display())),
+            Err(error) => section.failure(&error),
+        },
+    }
+    match settings.http.listen {
+        None => section.fine("[http] listen is off"),
+        Some(address) => http(address, daemon, &mut section).await,
+    }
+    section
+}
+
+async fn http(address: SocketAddr, daemon: &Daemon, section: &mut Section) {
+    match bindable(address) {
+        Ok(()) if daemon.runs() && address.port() != 0 => {
+            section.warning(format!("a daemon runs, and nothing listens on {address}"), "[http] changed since its start: start it anew");
+        }
+        Ok(()) => section.fine(format!("{address} is free to listen on")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if daemon.runs() && status_at(&format!("http://{}", reachable(address))).await.is_ok() {
+                section.fine(format!("the daemon serves {address}"));
+            } else {
+                section.failure(&AdminError::InUse(address));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => section.failure(&AdminError::NotOurs(address)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => section.failure(&AdminError::NotPermitted(address)),
+        Err(error) => section.error(format!("cannot listen on {address}: {error}"), "set [http] listen to another address or to \"off\""),
+    }
+}
+
+/// Bound but not listened on, so that a daemon which starts at this moment is not in the way of anything.
+fn bindable(address: SocketAddr) -> io::Result<()> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
+}
+
+/// What listens on every address is reached over loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(at) if at.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], at.port())),
+        SocketAddr::V6(at) if at.ip().is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, at.port())),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_somebody_listens_on_cannot_be_had_and_looking_takes_none() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert_eq!(bindable(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(taken);
+        bindable(address).unwrap();
+        std::net::TcpListener::bind(address).unwrap();
+    }
+}
