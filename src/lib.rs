@@ -1,12 +1,10 @@
 //! evertoken keeps Meta system user access tokens alive for ever.
 pub mod admin;
-pub mod alert;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod gate;
 pub mod graph;
 pub mod ledger;
 pub mod rotation;
