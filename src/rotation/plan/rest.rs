@@ -156,7 +156,7 @@ fn begin(subject: &Subject<'_>, mut pending: Vec<Pending>) -> Settled {
     let not_before = record.backoff.as_ref().map_or(Timestamp::MIN, |pause| pause.not_before);
     let due = match (open, &record.request, due(subject)) {
         (Some(_), _, _) => Some(not_before),
-        (None, Some(request), _) => Some(not_before.max(request.at)),
+        (None, Some(_), _) => Some(not_before),
         (None, None, due) => due.map(|due| due.max(not_before)),
     };
     if let Some(said) = record.hold.as_ref().or(record.frozen.as_ref()) {
