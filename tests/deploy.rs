@@ -49,7 +49,7 @@ const SIDECAR: &str = include_str!("../deploy/kubernetes/sidecar.yaml");
 
 #[test]
 fn the_manifest_passes_kubernetes_schemas_and_yamllint() {
-    let Some(venv) = tool_or_skip(&target().join("manifests-venv/bin"), "run scripts/manifests.sh first") else { return };
+    let Some(venv) = tool_or_skip(&target().join("manifests-venv/bin"), "run scripts/setup first") else { return };
     let manifest = root().join("deploy/kubernetes/sidecar.yaml");
     let mut schemas = Command::new(venv.join("kubernetes-validate"));
     fine(schemas.args(["--strict", "-k", "1.34"]).arg(&manifest));

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use evertoken::rotation::health::Phase;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -120,6 +122,28 @@ fn every_page_in_docs_is_in_its_index() {
         let name = page.file_name().unwrap().to_str().unwrap();
         assert!(name == "README.md" || index.contains(&format!("]({name})")), "docs/README.md does not lead to {name}");
     }
+}
+
+#[test]
+fn the_page_on_rotation_draws_every_phase() {
+    let page = text("docs/rotation.md");
+    let drawn: BTreeSet<_> = page.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_').collect();
+    for phase in Phase::ALL {
+        assert!(drawn.contains(phase.name()), "docs/rotation.md does not tell of {}", phase.name());
+    }
+}
+
+#[test]
+fn the_page_on_rotation_lists_the_gates_conditions() {
+    let gate = text("src/rotation/revoke_gate.rs");
+    let names = gate.split("name: \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let lets = gate.split("let name = \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let told: BTreeSet<_> = names.chain(lets).filter(|name| *name != "bot").map(str::to_owned).collect();
+    let table = section(&text("docs/rotation.md"), "## The gate before the revoke");
+    let listed: BTreeSet<_> =
+        table.lines().filter(|line| line.starts_with("| `")).filter_map(|row| code(row).next()).map(str::to_owned).collect();
+    assert_eq!(listed, told, "left: docs/rotation.md, right: the gate");
+    assert_eq!(listed.len(), 11, "README.md and others say eleven");
 }
 
 /// Whether a text has the form of an event's name and one of the first parts that events have.

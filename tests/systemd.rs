@@ -55,7 +55,7 @@ fn the_sandbox_passes_systemds_own_analysis() {
     let analysis = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=15", "--no-pager", unit]).output();
     match analysis {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => machine::skip(&format!("systemd-analyze cannot be run ({error}): run scripts/apt.sh first")),
+        Err(error) => machine::skip(&format!("systemd-analyze cannot be run ({error}): run scripts/setup first")),
     }
 }
 

@@ -318,3 +318,207 @@ const fn yes(holds: bool) -> &'static str {
 fn list(lead: &str, names: &[&str]) -> String {
     if names.is_empty() { String::new() } else { format!("{lead}{}", names.join(", ")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::{Called, Channel, Content, GateEvidence, Looked, StoreEvidence};
+    use super::super::record::{Known, Published, Retiree, Rotation, Said};
+    use super::super::testing::{NOW, known, look, policy, record};
+    use super::super::time::{Clock, ProviderTime};
+    use super::*;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    fn boot() -> Boot {
+        Boot::ZERO.plus(DAY)
+    }
+
+    fn content(token: &str) -> Content {
+        Content::Token { token: Fingerprint::of(token), payload: Fingerprint::of(token) }
+    }
+
+    fn seen<T>(value: T) -> Channel<T> {
+        let mut channel = Channel::default();
+        channel.answered(value, boot());
+        channel
+    }
+
+    /// A record whose new token has been everywhere for a day and whose old one may go.
+    fn published() -> Record {
+        let mut record = record();
+        let base = known("old");
+        record.current = Known { expires: Expiry::At(later(NOW, DAY * 60)), since: NOW, issued_at: NOW, ..known("new") };
+        record.published = Some(Published { fingerprint: Fingerprint::of("new"), at: later(NOW, -(DAY + SignedDuration::from_secs(1))) });
+        record.rotation = Some(Rotation {
+            id: "r1".into(),
+            started_at: later(NOW, -DAY),
+            base,
+            attempt: 1,
+            stage: Stage::Revoking,
+            why: "due".into(),
+            renderings: 0,
+        });
+        record
+    }
+
+    /// All that must be known for the old token of `record` to be revoked.
+    fn evidence(record: &Record) -> Evidence {
+        let clock = Clock { wall: NOW, boot: boot(), provider: Some(ProviderTime { date: NOW, at: boot() }) };
+        let gates = vec![GateEvidence { name: "bot".into(), confirmed: Some(Fingerprint::of("new")), detail: String::new() }];
+        let mut evidence = Evidence::new(clock, "writer".into(), &["disk".to_owned()], gates);
+        evidence.store = seen(StoreEvidence {
+            current: Some((SlotId::new("slot-new"), content("new"))),
+            current_asked: boot(),
+            retiring: vec![SlotId::new("slot-old")],
+            record: Some(Ok(record.clone())),
+            ..StoreEvidence::default()
+        });
+        for sink in &mut evidence.sinks {
+            sink.read = seen(Some((SlotId::new("sink-new"), content("new"))));
+        }
+        evidence.looks.insert(Fingerprint::of("new"), seen(Looked { introspection: look(), date: Some(NOW) }));
+        evidence.calls.insert(Fingerprint::of("new"), seen(Called { outcome: Ok(None), business_integration: false }));
+        evidence.held = [Fingerprint::of("new"), Fingerprint::of("old")].into();
+        evidence
+    }
+
+    fn gate(evidence: &Evidence, record: &Record) -> Gate {
+        let victim = victim(record, &record.current.slot).expect("there is one to revoke");
+        evaluate(evidence, &policy(), record, &victim)
+    }
+
+    fn against(evidence: &Evidence, record: &Record) -> Vec<&'static str> {
+        gate(evidence, record).conjuncts.iter().filter(|conjunct| !conjunct.holds).map(|conjunct| conjunct.name).collect()
+    }
+
+    fn store(evidence: &mut Evidence) -> &mut StoreEvidence {
+        &mut evidence.store.seen.as_mut().expect("it was looked at").value
+    }
+
+    fn looked(evidence: &mut Evidence) -> &mut Looked {
+        let channel = evidence.looks.get_mut(&Fingerprint::of("new")).expect("it was looked at");
+        &mut channel.seen.as_mut().expect("it was looked at").value
+    }
+
+    #[test]
+    fn it_opens_when_all_holds() {
+        let record = published();
+        assert_eq!(against(&evidence(&record), &record), Vec::<&str>::new());
+        assert!(gate(&evidence(&record), &record).is_open());
+        assert!(!Gate { conjuncts: Vec::new() }.is_open(), "nothing that was asked for is not consent");
+    }
+
+    #[test]
+    fn each_condition_of_the_evidence_closes_it_alone() {
+        type Change = fn(&mut Evidence);
+        let cases: [(&str, Change); 12] = [
+            ("not_used_anywhere", |evidence| {
+                // The sink that still holds the old one is not equal either, so the store stands for both here.
+                store(evidence).current = Some((SlotId::new("slot-new"), content("old")));
+                evidence.sinks.clear();
+            }),
+            ("current_valid", |evidence| looked(evidence).introspection.valid = false),
+            ("current_valid", |evidence| looked(evidence).introspection.app_id = Some("other".into())),
+            ("current_valid", |evidence| drop(looked(evidence).introspection.scopes.pop_first())),
+            ("current_valid", |evidence| looked(evidence).introspection.expires = None),
+            ("current_valid", |evidence| looked(evidence).introspection.expires = Some(Expiry::At(later(NOW, DAY * 29)))),
+            ("sinks_equal", |evidence| evidence.sinks[0].read = seen(None)),
+            ("window_over", |evidence| looked(evidence).date = None),
+            ("gates", |evidence| evidence.gates[0].confirmed = Some(Fingerprint::of("old"))),
+            ("not_business_integration", |evidence| drop(evidence.calls.remove(&Fingerprint::of("new")))),
+            ("breaker", |evidence| evidence.breaker.open = Some("post-revoke failure".into())),
+            ("caller_is_new", |evidence| evidence.held.retain(|token| *token != Fingerprint::of("new"))),
+        ];
+        for (name, change) in cases {
+            let record = published();
+            let mut evidence = evidence(&record);
+            change(&mut evidence);
+            assert_eq!(against(&evidence, &record), [name]);
+        }
+    }
+
+    #[test]
+    fn each_condition_of_the_record_closes_it_alone() {
+        type Change = fn(&mut Record);
+        let said = || Said { at: NOW, why: "audit".into() };
+        let early = later(NOW, -DAY);
+        let mut cases: Vec<(&str, Record)> = Vec::new();
+        let changes: [(&str, Change); 2] = [
+            ("recorded", |record| record.rotation.as_mut().expect("there is one").stage = Stage::Published),
+            ("window_over", |record| record.published = None),
+        ];
+        for (name, change) in changes {
+            let mut record = published();
+            change(&mut record);
+            cases.push((name, record));
+        }
+        cases.push(("not_held", Record { hold: Some(said()), ..published() }));
+        cases.push(("not_held", Record { frozen: Some(said()), ..published() }));
+        // A whole day to the second: `Date` has whole seconds, so it may be a second less than a day.
+        let young = Published { fingerprint: Fingerprint::of("new"), at: early };
+        cases.push(("window_over", Record { published: Some(young), ..published() }));
+        let another = Published { fingerprint: Fingerprint::of("old"), at: later(early, -DAY) };
+        cases.push(("window_over", Record { published: Some(another), ..published() }));
+        for (name, record) in cases {
+            assert_eq!(against(&evidence(&record), &record), [name]);
+        }
+    }
+
+    #[test]
+    fn evidence_that_is_a_minute_old_opens_nothing() {
+        let record = published();
+        let mut evidence = evidence(&record);
+        evidence.clock.boot = boot().plus(EVIDENCE_AGE);
+        assert!(gate(&evidence, &record).is_open());
+        evidence.clock.boot = evidence.clock.boot.plus(SignedDuration::from_nanos(1));
+        let closed = against(&evidence, &record);
+        assert_eq!(closed, ["recorded", "not_used_anywhere", "current_valid", "sinks_equal", "window_over"]);
+    }
+
+    #[test]
+    fn a_token_that_is_not_marked_or_could_come_back_stays() {
+        let record = published();
+        let mut unmarked = evidence(&record);
+        store(&mut unmarked).retiring.clear();
+        assert_eq!(against(&unmarked, &record), ["cannot_return"]);
+
+        // A surplus token that a paused rotator could still promote over the current one.
+        let retiree = |staged_against: &str| Retiree {
+            slot: SlotId::new("slot-old"),
+            fingerprint: Fingerprint::of("old"),
+            why: RetireeKind::Surplus,
+            since: later(NOW, -DAY * 2),
+            expires: None,
+            staged_against: Some(SlotId::new(staged_against)),
+            revoking: true,
+        };
+        let mut record = Record { rotation: None, retirees: vec![retiree("slot-new")], ..published() };
+        assert_eq!(against(&evidence(&record), &record), ["cannot_return"]);
+        record.retirees = vec![retiree("slot-before")];
+        assert_eq!(against(&evidence(&record), &record), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_sink_that_holds_the_old_one_closes_two() {
+        let record = published();
+        let mut evidence = evidence(&record);
+        evidence.sinks[0].read = seen(Some((SlotId::new("sink-old"), content("old"))));
+        assert_eq!(against(&evidence, &record), ["not_used_anywhere", "sinks_equal"]);
+    }
+
+    #[test]
+    fn a_token_bound_to_a_clients_business_is_never_revoked() {
+        let record = published();
+        let mut evidence = evidence(&record);
+        evidence.calls.insert(Fingerprint::of("new"), seen(Called { outcome: Ok(None), business_integration: true }));
+        assert_eq!(against(&evidence, &record), ["not_business_integration"]);
+    }
+
+    #[test]
+    fn the_same_token_never_revokes_itself() {
+        let mut record = published();
+        record.rotation.as_mut().expect("there is one").base.fingerprint = Fingerprint::of("new");
+        let closed = against(&evidence(&record), &record);
+        assert_eq!(closed, ["not_used_anywhere", "caller_is_new"]);
+    }
+}

@@ -20,8 +20,8 @@ impl Image {
     /// Builds the static binary as far as it is not built yet, and the image, with the host's certificate authorities or others. The
     /// first build takes minutes, so it is only asked for where somebody did it before, or in CI.
     pub(crate) fn built(authorities: Option<&Path>) -> Option<Self> {
-        tool_or_skip(Path::new("/usr/bin/buildah"), "run scripts/apt.sh first")?;
-        tool_or_skip(&target().join("static"), "run scripts/static.sh first")?;
+        tool_or_skip(Path::new("/usr/bin/buildah"), "run scripts/setup first")?;
+        tool_or_skip(&target().join("static"), "run scripts/setup first")?;
         if !nix::unistd::Uid::effective().is_root() {
             return skip("building an image without a daemon needs root");
         }

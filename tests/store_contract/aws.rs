@@ -155,8 +155,8 @@ impl Moto {
     /// A server and its address. Without one the test is left out loudly, but not in CI.
     pub(crate) async fn started() -> Option<(Self, String)> {
         let Some(server) = moto_server() else {
-            assert!(env_var("CI").is_none(), "moto is missing: run scripts/moto.sh first");
-            println!("SKIPPED: moto is missing. Run scripts/moto.sh, or point EVERTOKEN_MOTO at a moto_server");
+            assert!(env_var("CI").is_none(), "moto is missing: run scripts/setup first");
+            println!("SKIPPED: moto is missing. Run scripts/setup, or point EVERTOKEN_MOTO at a moto_server");
             return None;
         };
         Some(Self::start(server).await)

@@ -110,7 +110,7 @@ fn obstacle() -> Option<String> {
     }
     let missing = |program: &&str| !Path::new("/usr/bin").join(program).exists();
     let missing = ["systemd-nspawn", "nsenter", "unshare", "setpriv"].into_iter().find(missing)?;
-    Some(format!("{missing} is missing: run scripts/apt.sh first"))
+    Some(format!("{missing} is missing: run scripts/setup first"))
 }
 
 /// Says why a test does not run here; in CI it must.
