@@ -197,7 +197,7 @@ mod tests {
 
     /// A token-year under faults, then 40 quiet days. Returns what broke.
     async fn live(seed: u64, tally: &mut Tally) -> (Vec<String>, Vec<String>) {
-        let hosts = 1 + usize::from(seed % 3 == 0);
+        let hosts = 1 + usize::from(seed.is_multiple_of(3));
         let mut simulation = Simulation::new(seed, hosts);
         let mut dice = crate::world::Dice::new(!seed);
         let odd = |dice: &mut crate::world::Dice, least: u64| if dice.chance(3) { 0 } else { least + dice.roll(40) };
