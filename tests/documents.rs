@@ -115,6 +115,28 @@ fn links_between_pages_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Pages and the comments of modules name files of the repository between backquotes.
+#[test]
+fn files_that_are_named_are_there() {
+    const FOLDERS: [&str; 9] = [".ci/", "benches/", "config/", "deploy/", "docs/", "scripts/", "src/", "systemd/", "tests/"];
+    let mut gone = Vec::new();
+    let sources = files(&root().join("src"), "rs").into_iter().chain(files(&root().join("tests"), "rs"));
+    for page in pages().into_iter().chain(sources) {
+        let words = std::fs::read_to_string(&page).unwrap();
+        let comments = page.extension().is_some_and(|is| is == "rs");
+        let lines = words.lines().filter(|line| !comments || line.trim_start().starts_with("//"));
+        for name in lines.flat_map(code).filter(|name| FOLDERS.iter().any(|folder| name.starts_with(folder))) {
+            // Of a command the program; of a pattern the folder.
+            let path = name.split([' ', '*', '<', ':']).next().unwrap();
+            let path = if name.contains(['*', '<']) { path.rsplit_once('/').unwrap().0 } else { path };
+            if !root().join(path).exists() {
+                gone.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    assert!(gone.is_empty(), "{gone:#?}");
+}
+
 #[test]
 fn every_page_in_docs_is_in_its_index() {
     let index = text("docs/README.md");

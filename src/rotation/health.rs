@@ -113,11 +113,6 @@ fn conditions(evidence: &Evidence, policy: &Policy, record: Option<&Record>, why
             list.push(condition("Unaccounted", "True", "unaccounted", &text, Some(remedy), Severity::Attention));
         }
     }
-    if let Some(trouble) = &evidence.spool_trouble {
-        let text = format!("the spool cannot take a token: {trouble}");
-        let remedy = "free or repair the state directory; no token is minted meanwhile unless the current one is about to end";
-        list.push(condition("Spool", "True", "spool", &text, Some(remedy), Severity::Attention));
-    }
     if let Some(offset) = evidence.clock.offset().filter(|offset| offset.abs() > jiff::SignedDuration::from_mins(5)) {
         let text = format!("the host's clock is {:#} off the provider's", jiff::SignedDuration::from_secs(offset.as_secs()));
         list.push(condition(

@@ -321,64 +321,27 @@ fn list(lead: &str, names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::{Called, Channel, Content, GateEvidence, Looked, StoreEvidence};
-    use super::super::record::{Known, Published, Retiree, Rotation, Said};
-    use super::super::testing::{NOW, known, look, policy, record};
-    use super::super::time::{Clock, ProviderTime};
+    use super::super::evidence::{Called, Content, GateEvidence, Looked, StoreEvidence};
+    use super::super::record::{Published, Retiree, Said};
+    use super::super::testing::{self, NOW, boot, policy, seen};
     use super::*;
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-    fn boot() -> Boot {
-        Boot::ZERO.plus(DAY)
-    }
-
     fn content(token: &str) -> Content {
-        Content::Token { token: Fingerprint::of(token), payload: Fingerprint::of(token) }
+        testing::content(Fingerprint::of(token))
     }
 
-    fn seen<T>(value: T) -> Channel<T> {
-        let mut channel = Channel::default();
-        channel.answered(value, boot());
-        channel
-    }
-
-    /// A record whose new token has been everywhere for a day and whose old one may go.
     fn published() -> Record {
-        let mut record = record();
-        let base = known("old");
-        record.current = Known { expires: Expiry::At(later(NOW, DAY * 60)), since: NOW, issued_at: NOW, ..known("new") };
-        record.published = Some(Published { fingerprint: Fingerprint::of("new"), at: later(NOW, -(DAY + SignedDuration::from_secs(1))) });
-        record.rotation = Some(Rotation {
-            id: "r1".into(),
-            started_at: later(NOW, -DAY),
-            base,
-            attempt: 1,
-            stage: Stage::Revoking,
-            why: "due".into(),
-            renderings: 0,
-        });
-        record
+        testing::revoking()
     }
 
     /// All that must be known for the old token of `record` to be revoked.
     fn evidence(record: &Record) -> Evidence {
-        let clock = Clock { wall: NOW, boot: boot(), provider: Some(ProviderTime { date: NOW, at: boot() }) };
-        let gates = vec![GateEvidence { name: "bot".into(), confirmed: Some(Fingerprint::of("new")), detail: String::new() }];
-        let mut evidence = Evidence::new(clock, "writer".into(), &["disk".to_owned()], gates);
-        evidence.store = seen(StoreEvidence {
-            current: Some((SlotId::new("slot-new"), content("new"))),
-            current_asked: boot(),
-            retiring: vec![SlotId::new("slot-old")],
-            record: Some(Ok(record.clone())),
-            ..StoreEvidence::default()
-        });
-        for sink in &mut evidence.sinks {
-            sink.read = seen(Some((SlotId::new("sink-new"), content("new"))));
-        }
-        evidence.looks.insert(Fingerprint::of("new"), seen(Looked { introspection: look(), date: Some(NOW) }));
-        evidence.calls.insert(Fingerprint::of("new"), seen(Called { outcome: Ok(None), business_integration: false }));
-        evidence.held = [Fingerprint::of("new"), Fingerprint::of("old")].into();
+        let mut evidence = testing::evidence(record);
+        evidence.gates = vec![GateEvidence { name: "bot".into(), confirmed: Some(Fingerprint::of("new")), detail: String::new() }];
+        store(&mut evidence).retiring = vec![SlotId::new("slot-old")];
+        evidence.held.insert(Fingerprint::of("old"));
         evidence
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::evidence::{Called, Channel, Content, Evidence, Looked, StoreEvidence};
 use super::payload::PayloadRule;
 use super::policy::Policy;
-use super::record::{Known, Record};
+use super::record::{Known, Published, Record, Rotation, Stage};
 use super::slot::SlotId;
-use super::time::later;
+use super::time::{Boot, Clock, ProviderTime, later};
 use super::token::{Expiry, Fingerprint, Introspection};
 
 /// The provider's time in tests: 2027-01-15.
@@ -67,4 +68,71 @@ pub(crate) fn look() -> Introspection {
         expires: Some(Expiry::At(later(NOW, DAY * 60))),
         ..Introspection::default()
     }
+}
+
+/// The steady clock in tests, at [`NOW`].
+pub(crate) fn boot() -> Boot {
+    Boot::ZERO.plus(DAY)
+}
+
+/// Something that was seen just now.
+pub(crate) fn seen<T>(value: T) -> Channel<T> {
+    let mut channel = Channel::default();
+    channel.answered(value, boot());
+    channel
+}
+
+/// A raw payload: the token alone.
+pub(crate) fn content(token: Fingerprint) -> Content {
+    Content::Token { token, payload: token }
+}
+
+/// What the provider says of a token that is as known.
+pub(crate) fn looked(known: &Known) -> Looked {
+    let introspection = Introspection { issued_at: Some(known.issued_at), expires: Some(known.expires), ..look() };
+    Looked { introspection, date: Some(NOW) }
+}
+
+/// A token of 60 days that is a day old.
+pub(crate) fn young(text: &str) -> Known {
+    Known { since: later(NOW, -DAY), issued_at: later(NOW, -DAY), expires: Expiry::At(later(NOW, DAY * 59)), ..known(text) }
+}
+
+/// Everything seen just now: the recorded token lives, is current and in every sink, and this process holds its text.
+pub(crate) fn evidence(record: &Record) -> Evidence {
+    let clock = Clock { wall: NOW, boot: boot(), provider: Some(ProviderTime { date: NOW, at: boot() }) };
+    let mut evidence = Evidence::new(clock, "writer".into(), &policy().sinks, Vec::new());
+    let current = &record.current;
+    evidence.store = seen(StoreEvidence {
+        identity: "arn".into(),
+        presence: super::evidence::Presence::Present,
+        current: Some((current.slot.clone(), content(current.fingerprint))),
+        current_asked: boot(),
+        record: Some(Ok(record.clone())),
+        record_number: record.number,
+        record_seen: boot(),
+        ..StoreEvidence::default()
+    });
+    for sink in &mut evidence.sinks {
+        sink.read = seen(Some((SlotId::new("sink"), content(current.fingerprint))));
+    }
+    evidence.looks.insert(current.fingerprint, seen(looked(current)));
+    evidence.calls.insert(current.fingerprint, seen(Called { outcome: Ok(None), business_integration: false }));
+    evidence.held.insert(current.fingerprint);
+    evidence.proven_beside = true;
+    evidence
+}
+
+/// A record whose token "new" has been everywhere for a whole window and whose token "old" may go.
+pub(crate) fn revoking() -> Record {
+    let mut record = Record { current: young("new"), ..record() };
+    let at = later(NOW, -(DAY + SignedDuration::from_secs(1)));
+    record.published = Some(Published { fingerprint: record.current.fingerprint, at });
+    record.rotation = Some(rotation(Stage::Revoking));
+    record
+}
+
+/// A rotation away from the token "old", at its first attempt.
+pub(crate) fn rotation(stage: Stage) -> Rotation {
+    Rotation { id: "r1".into(), started_at: later(NOW, -DAY), base: known("old"), attempt: 1, stage, why: "due".into(), renderings: 0 }
 }

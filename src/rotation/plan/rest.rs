@@ -75,12 +75,12 @@ fn marks(subject: &Subject<'_>) -> Settled {
     if record.rotation.is_none() && store.staged.contains(subject.slot) {
         return act(evidence, life, Effect::Unmark { slot: subject.slot.clone(), retiring: false });
     }
-    // What waits to be revoked must stay findable: a person's put may have taken our mark off the version that it displaced.
-    let old = record.rotation.iter().filter(|rotation| matches!(rotation.stage, Stage::Published | Stage::Revoking));
-    let mut waiting = old.map(|rotation| &rotation.base.slot).chain(record.retirees.iter().map(|retiree| &retiree.slot));
-    let gone = |slot: &SlotId| evidence.slots.get(slot).is_some_and(|read| matches!(read.value(), Some(None)));
-    if let Some(slot) = waiting.find(|slot| !store.staged.contains(slot) && !store.retiring.contains(slot) && !gone(slot)) {
-        return act(evidence, life, Effect::MarkRetiring { slot: slot.clone() });
+    // A token that was current and waits to be revoked must stay findable.
+    let unmarked = record.retirees.iter().find(|retiree| {
+        retiree.why == RetireeKind::Surplus && !store.staged.contains(&retiree.slot) && !store.retiring.contains(&retiree.slot)
+    });
+    if let Some(retiree) = unmarked {
+        return act(evidence, life, Effect::MarkRetiring { slot: retiree.slot.clone() });
     }
     Ok(())
 }
