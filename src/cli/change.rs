@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
 
 use super::session::{Alone, Session, load, quiet_log, runtime};
-use super::{Ask, Exit, Failure, Select, terminal};
+use super::{Ask, Exit, Failure, Select, choice, terminal};
 use crate::clock;
 use crate::config::Environment;
 use crate::daemon::control::OrderRequest;
 use crate::daemon::control::client::ControlClient;
+use crate::daemon::run::Blueprint as _;
 use crate::daemon::wake::{Reply, Selector};
 use crate::daemon::worker::{PassEnd, Worker};
 use crate::rotation::command::Command;
@@ -22,7 +24,7 @@ use crate::rotation::token::Token;
 /// How often a rotation is looked at while it is followed.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Longest token file that is read.
-const TOKEN_FILE_MAX: u64 = 16 * 1024;
+const TOKEN_FILE_MAX: usize = 16 * 1024;
 
 /// One order, in both of its forms.
 #[derive(Clone)]
@@ -33,17 +35,15 @@ enum Order {
 
 /// `evertoken adopt`.
 pub(super) fn adopt(config: &Path, select: &Select, token_file: Option<&Path>, create: bool, ask: Ask) -> Result<Exit, Failure> {
+    if token_file.is_some() && (select.tokens.len() != 1 || select.tokens.iter().any(|name| name.contains(['*', '?']))) {
+        return Err(Failure::usage("--token-file gives one token: name exactly one"));
+    }
     let token = token_file.map(read_token).transpose()?;
     let question = match &token {
         None => "take over what the entry holds now".to_owned(),
-        Some(token) => {
-            let known = Token::new(token.expose_secret().trim()).map_err(|error| Failure::error(format!("the token file: {error}")))?;
-            format!("put token {} into the entry, which must be empty, and take it over", known.fingerprint())
-        }
+        Some(token) => format!("put token {} into the entry, which must be empty, and take it over", token.fingerprint()),
     };
-    if token.is_some() && (select.tokens.len() != 1 || select.tokens.iter().any(|name| name.contains(['*', '?']))) {
-        return Err(Failure::usage("--token-file gives one token: name exactly one"));
-    }
+    let token = token.map(|token| SecretString::from(token.expose()));
     order(config, select, &Order::Adopt { token, create }, &question, false, ask)
 }
 
@@ -113,54 +113,69 @@ pub(super) fn close_breaker(config: &Path, ask: Ask) -> Result<Exit, Failure> {
     })
 }
 
+/// An order and the tokens that it is for.
+struct Wanted<'a> {
+    select: Selector,
+    /// The id of the selected app, by which a status names it.
+    app_id: Option<String>,
+    /// The names in the configuration here.
+    configured: Vec<String>,
+    order: &'a Order,
+    /// The order in words.
+    what: &'a str,
+    wait: bool,
+    ask: Ask,
+}
+
 fn order(config: &Path, select: &Select, order: &Order, what: &str, wait: bool, ask: Ask) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let settings = load(config, &environment)?.settings;
-    let selector = select.selector();
-    if selector == Selector::default() {
+    let select = select.selector();
+    if select == Selector::default() {
         return Err(Failure::usage("say which tokens: names (with * and ?), --all, --app or --phase"));
     }
+    choice::known_app(&select, &settings)?;
+    let app_id = select.app.as_deref().and_then(|app| settings.apps.get(app)).map(|app| app.id.clone());
+    let configured = settings.tokens.keys().map(ToString::to_string).collect();
+    let wanted = Wanted { select, app_id, configured, order, what, wait, ask };
     let log = quiet_log()?;
     runtime()?.block_on(async {
         match Session::open(settings, environment, &log.counts()).await? {
-            Session::Daemon(client) => through_daemon(&client, &selector, order, what, wait, ask).await,
-            Session::Alone(alone) => by_ourselves(&alone, &selector, order, what, wait, ask).await,
+            Session::Daemon(client) => through_daemon(&client, &wanted).await,
+            Session::Alone(alone) => by_ourselves(&alone, &wanted).await,
         }
     })
 }
 
-async fn through_daemon(
-    client: &ControlClient,
-    select: &Selector,
-    order: &Order,
-    what: &str,
-    wait: bool,
-    ask: Ask,
-) -> Result<Exit, Failure> {
+async fn through_daemon(client: &ControlClient, wanted: &Wanted<'_>) -> Result<Exit, Failure> {
     let failed = |error: crate::daemon::control::ControlError| Failure::error(super::chain(&error));
-    let chosen: Vec<TokenStatus> = chosen(client, select).await?;
-    show_plan(&chosen, what)?;
-    if !agreed(&question(chosen.len()), ask)? {
+    let chosen: Vec<TokenStatus> = chosen(client, wanted).await?;
+    show_plan(&chosen, wanted.what)?;
+    if !agreed(&question(chosen.len()), wanted.ask)? {
         return Ok(Exit::Fine);
     }
+    // By name, so that what was shown is what is ordered, whatever phase it is in by then.
     let names: Vec<String> = chosen.iter().map(|token| token.name.clone()).collect();
-    let request = match order {
-        Order::Command(command) => OrderRequest::command(command.clone(), select.clone()),
-        Order::Adopt { token, create } => OrderRequest::adopt(token.clone(), *create, select.clone()),
+    let select = Selector { names: names.clone(), ..Selector::default() };
+    let request = match wanted.order {
+        Order::Command(command) => OrderRequest::command(command.clone(), select),
+        Order::Adopt { token, create } => OrderRequest::adopt(token.clone(), *create, select),
     };
     let replies = client.order(request).await.map_err(failed)?;
     let exit = report(&replies);
-    if !wait || exit != Exit::Fine {
+    if !wanted.wait || exit != Exit::Fine {
         return Ok(exit);
     }
     follow(client, &names).await
 }
 
-/// The tokens that are meant, as the daemon sees them. The daemon knows apps by name, a status by id, so it selects by app itself.
-async fn chosen(client: &ControlClient, select: &Selector) -> Result<Vec<TokenStatus>, Failure> {
+/// The tokens that are meant, as the daemon sees them. A status names apps by their id.
+async fn chosen(client: &ControlClient, wanted: &Wanted<'_>) -> Result<Vec<TokenStatus>, Failure> {
+    let Wanted { select, app_id, configured, .. } = wanted;
     let document = client.status().await.map_err(|error| Failure::error(super::chain(&error)))?;
-    let narrowed = Selector { app: None, all: select.all || select.app.is_some(), ..select.clone() };
-    Ok(document.tokens.into_iter().filter(|token| narrowed.selects(&token.name, "", token.phase.name())).collect())
+    choice::known(select, document.tokens.iter().map(|token| token.name.as_str()), configured.iter().map(String::as_str))?;
+    let app = |token: &TokenStatus| select.app.clone().filter(|_| app_id.as_ref() == Some(&token.app_id)).unwrap_or_default();
+    Ok(document.tokens.into_iter().filter(|token| select.selects(&token.name, &app(token), token.phase.name())).collect())
 }
 
 /// Follows rotations until every one is at rest, or in the hands of a person.
@@ -213,7 +228,10 @@ fn verdict(token: &TokenStatus) -> (bool, Exit) {
     }
 }
 
-async fn by_ourselves(alone: &Alone, select: &Selector, order: &Order, what: &str, wait: bool, ask: Ask) -> Result<Exit, Failure> {
+async fn by_ourselves(alone: &Alone, wanted: &Wanted<'_>) -> Result<Exit, Failure> {
+    let Wanted { select, order, wait, .. } = wanted;
+    let ready = alone.setup.tokens();
+    choice::known(select, ready.iter().map(|(name, _)| name.as_str()), wanted.configured.iter().map(String::as_str))?;
     let mut workers = alone.workers(select);
     if select.phase.is_some() {
         for worker in &mut workers {
@@ -225,13 +243,13 @@ async fn by_ourselves(alone: &Alone, select: &Selector, order: &Order, what: &st
     for worker in &mut workers {
         statuses.push(worker.look(&alone.fleet).await);
     }
-    show_plan(&statuses, what)?;
-    if !agreed(&question(workers.len()), ask)? {
+    show_plan(&statuses, wanted.what)?;
+    if !agreed(&question(workers.len()), wanted.ask)? {
         return Ok(Exit::Fine);
     }
     let mut replies = Vec::new();
     for worker in &mut workers {
-        replies.push(obey(alone, worker, order, wait).await);
+        replies.push(obey(alone, worker, order, *wait).await);
     }
     Ok(report(&replies))
 }
@@ -246,7 +264,7 @@ async fn obey(alone: &Alone, worker: &mut Worker, order: &Order, wait: bool) -> 
             Err(text) => Err(text),
         },
         Order::Command(command) => worker.command(&alone.fleet, command).await,
-        Order::Adopt { token, create } => match token.as_ref().map(|text| Token::new(text.expose_secret().trim())).transpose() {
+        Order::Adopt { token, create } => match token.as_ref().map(|text| Token::new(text.expose_secret())).transpose() {
             Ok(token) => worker.adopt(&alone.fleet, token, *create).await,
             Err(error) => Err(error.to_string()),
         },
@@ -279,7 +297,7 @@ async fn carry(alone: &Alone, worker: &mut Worker, wait: bool) -> String {
 
 fn show_plan(chosen: &[TokenStatus], what: &str) -> Result<(), Failure> {
     if chosen.is_empty() {
-        return Err(Failure::error("no token is selected: see `evertoken status` for their names"));
+        return Err(Failure::error("no token is in that state now, so nothing was changed: see `evertoken status`"));
     }
     let mut text = format!("{what}:\n");
     for token in chosen.iter().take(20) {
@@ -332,14 +350,28 @@ fn report(replies: &[Reply]) -> Exit {
     exit
 }
 
-/// A token from a file or standard input, never from an argument.
-fn read_token(path: &Path) -> Result<SecretString, Failure> {
-    let mut text = String::new();
+/// A token from a file or standard input, never from an argument. Blanks around it, as editors leave them, are not part of it.
+fn read_token(path: &Path) -> Result<Token, Failure> {
+    let shown = if path == Path::new("-") { "standard input".to_owned() } else { format!("the token file {}", path.display()) };
+    let untouched = "Nothing was changed";
+    let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_FILE_MAX + 1));
+    let most = TOKEN_FILE_MAX as u64 + 1;
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(TOKEN_FILE_MAX).read_to_string(&mut text)
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(TOKEN_FILE_MAX).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
     };
-    read.map_err(|error| Failure::error(format!("the token file {} cannot be read: {error}", path.display())))?;
-    Ok(SecretString::from(text))
+    read.map_err(|error| {
+        Failure::error(format!(
+            "{shown} cannot be read: {error}. {untouched}. To do: name a file that holds the token, or - for standard input"
+        ))
+    })?;
+    if bytes.len() > TOKEN_FILE_MAX {
+        return Err(Failure::error(format!(
+            "{shown} is longer than {TOKEN_FILE_MAX} bytes, so it is no token. {untouched}. To do: give the token alone"
+        )));
+    }
+    let text = std::str::from_utf8(bytes.trim_ascii()).ok();
+    let token = text.ok_or_else(|| "it is not text".to_owned()).and_then(|text| Token::new(text).map_err(|error| error.to_string()));
+    token.map_err(|why| Failure::error(format!("{shown} holds no token: {why}. {untouched}. To do: give the token alone, in one line")))
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod bar;
 mod change;
 mod check;
+mod choice;
 mod demo;
 pub mod explain;
 pub mod history;

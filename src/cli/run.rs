@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::session::{load, runtime};
+use super::session::{load, runtime, unusable};
 use super::{Exit, Failure, chain};
 use crate::admin;
 use crate::app::{self, Setup, Shared};
@@ -35,9 +35,9 @@ pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!(event = "config.warning", "{warning}");
     }
-    tracing::info!(event = "daemon.started", version = env!("CARGO_PKG_VERSION"), config = %config.display(), tokens = loaded.settings.tokens.len(), "evertoken starts");
     let state = StateDir::lock(&loaded.settings.daemon.state_dir, Holder::Run).map_err(|error| Failure::error(chain(&error)))?;
-    let fleet = Arc::new(app::fleet(&loaded.settings, &state, &log.counts()).map_err(|error| Failure::error(chain(&error)))?);
+    tracing::info!(event = "daemon.started", version = env!("CARGO_PKG_VERSION"), config = %config.display(), tokens = loaded.settings.tokens.len(), "evertoken starts");
+    let fleet = Arc::new(app::fleet(&loaded.settings, &state, &log.counts()).map_err(|error| unusable(&error))?);
     let exit = runtime()?.block_on(async {
         if once {
             run_once(loaded.settings, environment, &fleet).await
@@ -52,7 +52,7 @@ pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
 /// Passes of every token until none has anything left to do now.
 async fn run_once(settings: Settings, environment: Environment, fleet: &Arc<Fleet>) -> Result<Exit, Failure> {
     let shared = Shared { metrics: fleet.metrics.clone(), environment };
-    let setup = Setup::build(settings, None, &shared).await.map_err(|error| Failure::error(chain(&error)))?;
+    let setup = Setup::build(settings, None, &shared).await.map_err(|error| unusable(&error))?;
     let mut workers: Vec<_> = setup.tokens().iter().filter_map(|(name, _)| setup.worker(name, fleet)).collect();
     for worker in &mut workers {
         worker.pass(fleet).await;
@@ -77,14 +77,15 @@ async fn serve(
         tokio::spawn(admin::serve(listener, snapshot.clone()));
     }
     let socket = control::server::bind(&settings.daemon.control_socket).map_err(|error| failed(&error))?;
-    tokio::spawn(control::server::serve(socket, waker.clone(), snapshot));
     let _bell = cron::ring(settings.daemon.tick.pattern(), waker.clone()).await.map_err(|error| failed(&error))?;
 
     let shared = Arc::new(Shared { metrics: fleet.metrics.clone(), environment });
-    let setup = Arc::new(Setup::build(settings, None, &shared).await.map_err(|error| failed(&error))?);
+    let setup = Arc::new(Setup::build(settings, None, &shared).await.map_err(|error| unusable(&error))?);
     let tokens = setup.settings().tokens.len();
     let reload = reload(config.to_owned(), setup.clone(), shared);
     let daemon = Daemon::new(fleet.clone(), setup, reload, Box::new(Systemd::new(fleet.clone())));
+    // Who connected before waits until now: what it names is known from here on.
+    tokio::spawn(control::server::serve(socket, waker.clone(), snapshot));
     let stopping = fleet.clone();
     let handle = signals.listen(waker, Arc::new(move || stopping.stop())).map_err(|error| failed(&error))?;
     tracing::info!(event = "daemon.ready", tokens, "the configuration is in force and the doors are open; every token is looked at now");

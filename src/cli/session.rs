@@ -7,8 +7,9 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::{Failure, chain, terminal};
-use crate::app::{self, Setup, Shared};
+use crate::app::{self, Setup, SetupError, Shared};
 use crate::config::{self, Environment, Loaded, Settings};
+use crate::daemon::control::ControlError;
 use crate::daemon::control::client::ControlClient;
 use crate::daemon::fleet::Fleet;
 use crate::daemon::run::Blueprint as _;
@@ -63,8 +64,11 @@ impl Session {
     /// Finds the daemon, or takes its place.
     pub(super) async fn open(settings: Settings, environment: Environment, log: &LogCounts) -> Result<Self, Failure> {
         let socket = settings.daemon.control_socket.clone();
-        if let Ok(client) = ControlClient::connect(&socket).await {
-            return Ok(Self::Daemon(client));
+        match ControlClient::connect(&socket).await {
+            Ok(client) => return Ok(Self::Daemon(client)),
+            // A daemon is there, and it is not for us to act beside it.
+            Err(error @ (ControlError::NotYours(_) | ControlError::NoAnswer(_))) => return Err(Failure::error(chain(&error))),
+            Err(_none) => {}
         }
         become_owner(&settings.daemon.state_dir)?;
         let state = match StateDir::lock(&settings.daemon.state_dir, Holder::Command) {
@@ -91,9 +95,9 @@ impl Session {
 
 impl Alone {
     async fn new(settings: Settings, environment: Environment, state: StateDir, log: &LogCounts) -> Result<Self, Failure> {
-        let fleet = app::fleet(&settings, &state, log).map_err(|error| Failure::error(chain(&error)))?;
+        let fleet = app::fleet(&settings, &state, log).map_err(|error| unusable(&error))?;
         let shared = Shared { metrics: fleet.metrics.clone(), environment };
-        let setup = Setup::build(settings, None, &shared).await.map_err(|error| Failure::error(chain(&error)))?;
+        let setup = Setup::build(settings, None, &shared).await.map_err(|error| unusable(&error))?;
         Ok(Self { setup: Arc::new(setup), fleet: Arc::new(fleet), _state: state })
     }
 
@@ -106,6 +110,21 @@ impl Alone {
             .filter(|(name, app)| by_phase || select.selects(name, app, ""))
             .filter_map(|(name, _)| self.setup.worker(&name, &self.fleet))
             .collect()
+    }
+}
+
+/// Why the parts cannot be put together, and what to do.
+pub(super) fn unusable(error: &SetupError) -> Failure {
+    let text = chain(error);
+    match error {
+        SetupError::Secret { source, .. } => Failure::error(format!("{text}. To do: {}", source.remedy())),
+        SetupError::Graph(..)
+        | SetupError::Transport(_)
+        | SetupError::Authorities { .. }
+        | SetupError::FileStore(..)
+        | SetupError::Aws(_)
+        | SetupError::Spool(_)
+        | SetupError::Ledger(_) => Failure::error(format!("{text}. To do: mend that; `evertoken check` says whether all is well then")),
     }
 }
 

@@ -1,13 +1,16 @@
 //! Verbs that only show: status, plan, explain, history. What they print is made by pure functions beside this file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::session::{Alone, Session, load, quiet_log, runtime};
-use super::{Exit, Failure, Output, Show, TableOptions, chain, explain as explained, history as told, status as shown, terminal};
+use super::{Exit, Failure, Output, Show, TableOptions, chain, choice, explain as explained, history as told, status as shown, terminal};
 use crate::admin::Snapshot as _;
 use crate::app;
 use crate::config::Environment;
+use crate::daemon::control::ControlError;
 use crate::daemon::control::client::status_at;
+use crate::daemon::run::Blueprint as _;
 use crate::daemon::snapshot::FleetSnapshot;
 use crate::daemon::wake::Selector;
 use crate::ledger;
@@ -43,7 +46,8 @@ pub(super) fn history(config: &Path, token: Option<&str>, rows: usize, output: O
     let environment = Environment::of_process();
     let settings = load(config, &environment)?.settings;
     if let Some(token) = token.filter(|token| !settings.tokens.contains_key(*token)) {
-        terminal::complain(&format!("{token} is not configured now; showing what the ledger has of it"));
+        let hint = choice::unknown("token", token, settings.tokens.keys().map(crate::config::settings::TokenName::as_str));
+        terminal::complain(&format!("{hint}. Showing what the ledger has of it"));
     }
     let history = ledger::read(&settings.daemon.state_dir, token, rows).map_err(|error| Failure::error(chain(&error)))?;
     match output {
@@ -69,21 +73,29 @@ fn document(config: &Path, show: &Show) -> Result<StatusDocument, Failure> {
     let mut selector = show.select.selector();
     selector.all |= selector == Selector::default();
     if let Some(url) = &show.url {
-        let document = runtime()?.block_on(status_at(url)).map_err(|error| Failure::error(chain(&error)))?;
-        return narrowed(document, &selector, |_| None);
+        if selector.app.is_some() {
+            return Err(Failure::usage("a daemon elsewhere does not tell the names of apps: with --url, select by name or --phase"));
+        }
+        let document = runtime()?.block_on(status_at(url)).map_err(|error| elsewhere(&error))?;
+        return narrowed(document, &selector, &BTreeMap::new());
     }
     let environment = Environment::of_process();
     let settings = load(config, &environment)?.settings;
-    let apps: std::collections::BTreeMap<String, String> =
+    choice::known_app(&selector, &settings)?;
+    let apps: BTreeMap<String, String> =
         settings.tokens.iter().map(|(name, token)| (name.as_str().to_owned(), token.app.as_str().to_owned())).collect();
     let log = quiet_log()?;
     let document = runtime()?.block_on(async {
         match Session::open(settings, environment, &log.counts()).await? {
             Session::Daemon(client) => client.status().await.map_err(|error| Failure::error(chain(&error))),
-            Session::Alone(alone) => Ok(look(&alone, &selector).await),
+            Session::Alone(alone) => {
+                let ready = alone.setup.tokens();
+                choice::known(&selector, ready.iter().map(|(name, _)| name.as_str()), apps.keys().map(String::as_str))?;
+                Ok(look(&alone, &selector).await)
+            }
         }
     })?;
-    narrowed(document, &selector, |name| apps.get(name).map(String::as_str))
+    narrowed(document, &selector, &apps)
 }
 
 async fn look(alone: &Alone, selector: &Selector) -> StatusDocument {
@@ -97,16 +109,33 @@ async fn look(alone: &Alone, selector: &Selector) -> StatusDocument {
     FleetSnapshot::new(alone.fleet.clone()).document()
 }
 
-fn narrowed<'a>(document: StatusDocument, selector: &Selector, app: impl Fn(&str) -> Option<&'a str>) -> Result<StatusDocument, Failure> {
+/// The selected tokens; `configured` are those of the configuration here, with their apps.
+fn narrowed(document: StatusDocument, selector: &Selector, configured: &BTreeMap<String, String>) -> Result<StatusDocument, Failure> {
     let StatusDocument { tokens, breaker, generated_at, .. } = document;
+    choice::known(selector, tokens.iter().map(|token| token.name.as_str()), configured.keys().map(String::as_str))?;
     let chosen: Vec<TokenStatus> = tokens
         .into_iter()
-        .filter(|token| selector.selects(&token.name, app(&token.name).unwrap_or_default(), token.phase.name()))
+        .filter(|token| selector.selects(&token.name, configured.get(&token.name).map_or("", String::as_str), token.phase.name()))
         .collect();
-    if chosen.is_empty() && !selector.names.is_empty() {
-        return Err(Failure::error(format!("no token is called {}: see `evertoken status`", selector.names.join(", "))));
-    }
     Ok(StatusDocument::new(chosen, breaker, generated_at))
+}
+
+/// A daemon elsewhere that could not be asked.
+fn elsewhere(error: &ControlError) -> Failure {
+    match error {
+        ControlError::Unreachable(..) | ControlError::NoAnswer(_) | ControlError::Late(_) => Failure::error(format!(
+            "{}. To do: see whether the daemon runs there, and whether its [http] listen is an address that this host can reach",
+            chain(error)
+        )),
+        ControlError::NoDaemon(_)
+        | ControlError::NotYours(_)
+        | ControlError::TooLong(_)
+        | ControlError::CutOff(_)
+        | ControlError::Refused(_)
+        | ControlError::Strange(_)
+        | ControlError::Newer(_) => Failure::error(chain(error)),
+        ControlError::Url(_) => Failure::usage(chain(error)),
+    }
 }
 
 /// A status as an exit code.

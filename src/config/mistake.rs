@@ -190,7 +190,7 @@ pub(super) fn looks_secret(text: &str) -> bool {
 }
 
 /// The name that was probably meant.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = 1 + name.chars().count() / 4;
     known
         .into_iter()

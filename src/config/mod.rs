@@ -32,6 +32,7 @@ pub mod settings;
 
 pub use cron::Tick;
 pub use duration::display as display_duration;
+pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake};
 pub use rules::{LifeConflict, life_conflicts};
 pub use secret_ref::Environment;

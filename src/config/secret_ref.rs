@@ -101,6 +101,30 @@ pub enum SecretError {
     },
 }
 
+impl SecretError {
+    /// What to do about it, one line.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Unreadable { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let (uid, path) = (nix::unistd::geteuid(), path.display());
+                format!("let uid {uid} read it: `chown {uid} {path}` and `chmod 0600 {path}`, and let it into the folders above")
+            }
+            Self::Unreadable { .. } => {
+                "put the app secret there (App settings, Basic, in the app's dashboard), with mode 0600, or name another file".to_owned()
+            }
+            Self::NotAFile(_) => "name the file that holds the secret alone".to_owned(),
+            Self::Unset(name) => format!("set {name} for evertoken; for a unit, by EnvironmentFile= with mode 0600"),
+            Self::NoCredentials(name) => {
+                format!(
+                    "start evertoken by its unit, with LoadCredential={name}:PATH; by hand, `systemd-run -p LoadCredential={name}:PATH`"
+                )
+            }
+            Self::Shape { .. } => "put the secret there alone, in one line".to_owned(),
+        }
+    }
+}
+
 /// Why a text cannot be a secret. Never holds the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretShapeError {

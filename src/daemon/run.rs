@@ -285,6 +285,8 @@ impl Daemon {
             }
             let Some(worker) = blueprint.worker(&name, &self.fleet) else { continue };
             let token = self.rows.len();
+            // Shown from now on, as not looked at yet, so that a person can name it before the first look has ended.
+            lock(&self.fleet.status).entry(name.clone()).or_insert_with(|| worker.status());
             self.rows.push(Row {
                 name: name.clone(),
                 app,

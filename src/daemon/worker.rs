@@ -11,6 +11,7 @@ use super::fleet::{App, Fleet, lock};
 use crate::graph::proof::appsecret_proof;
 use crate::rotation::command::{self, Answer, Command};
 use crate::rotation::evidence::Evidence;
+use crate::rotation::fault::FaultClass;
 use crate::rotation::health::{Phase, TokenStatus, phase, status};
 use crate::rotation::payload::{Ingredients, Payload};
 use crate::rotation::plan::{CommitKind, Effect, Look, Reason, Step, plan};
@@ -98,6 +99,12 @@ impl Worker {
         phase(&self.evidence, &plan(&self.evidence, &self.policy))
     }
 
+    /// What is known of the token now, without a look.
+    #[must_use]
+    pub fn status(&self) -> TokenStatus {
+        status(&self.evidence, &self.policy, &plan(&self.evidence, &self.policy))
+    }
+
     /// Looks, as often as the plan asks for it, and changes nothing.
     pub async fn look(&mut self, fleet: &Fleet) -> TokenStatus {
         self.read_spool(fleet).await;
@@ -108,7 +115,7 @@ impl Worker {
                 step @ (Step::Do(_) | Step::Wait { .. } | Step::Hold { .. }) => return status(&self.evidence, &self.policy, &step),
             }
         }
-        status(&self.evidence, &self.policy, &plan(&self.evidence, &self.policy))
+        self.status()
     }
 
     /// Runs until there is nothing to do now.
@@ -233,7 +240,10 @@ impl Worker {
             self.refresh_shared(fleet);
             self.observe(fleet, &Look::Store).await;
             if let Some(trouble) = &self.evidence.store.trouble {
-                return Err(format!("the store cannot be looked at: {}", trouble.fault.what));
+                return Err(format!(
+                    "the store cannot be looked at: {}. Nothing was changed. To do: see what `evertoken check` says of it",
+                    trouble.fault.what
+                ));
             }
             match decide(&self.evidence, &self.policy) {
                 Answer::Already(text) => return Ok(text),
@@ -250,7 +260,9 @@ impl Worker {
             }
         }
         let trouble = self.evidence.effects.get("record").map_or("others keep writing", |trouble| trouble.fault.what.as_str());
-        Err(format!("the record could not be written: {trouble}"))
+        Err(format!(
+            "the record could not be written: {trouble}. What consumers read is untouched. To do: see what `evertoken check` says of the entry"
+        ))
     }
 
     /// Takes over what the entry holds, at a person's wish. With a token it is put into the entry first, which must be empty.
@@ -280,9 +292,13 @@ impl Worker {
     async fn install(&mut self, token: Token, create: bool) -> Result<(), String> {
         let look = self.app.provider.introspect(&token).await;
         self.app.saw_date(look.date);
-        let look = look.result.map_err(|fault| format!("the token could not be looked at: {fault}"))?;
-        crate::rotation::verify::adoptable(&self.policy, &look)
-            .map_err(|reasons| format!("the token is refused: {}", reasons.join("; ")))?;
+        let look = look.result.map_err(|fault| {
+            format!("the token could not be looked at: {fault}. Nothing was changed. To do: see what `evertoken check` says of the app")
+        })?;
+        crate::rotation::verify::adoptable(&self.policy, &look).map_err(|reasons| {
+            let reasons = reasons.join("; ");
+            format!("the token is refused: {reasons}. Nothing was changed. To do: give a token that is right, or mend the configuration")
+        })?;
         let payload = self.policy.payload.render(&token, &self.ingredients(&token), None).map_err(|error| error.to_string())?;
         match self.place.store.install(&self.place.entry, &payload, create).await {
             Ok(crate::store::Written::Done) => Ok(()),
@@ -290,7 +306,12 @@ impl Worker {
                 Err("the entry holds something already; it is not overwritten. To do: leave out --token-file to adopt what is there"
                     .to_owned())
             }
-            Err(fault) => Err(format!("the entry could not be written: {fault}")),
+            Err(fault) if fault.class == FaultClass::Missing => {
+                Err(format!("the entry could not be written: {fault}. Nothing was changed. To do: create it, or add --create"))
+            }
+            Err(fault) => {
+                Err(format!("the entry could not be written: {fault}. To do: see what `evertoken check` says of it, then try again"))
+            }
         }
     }
 

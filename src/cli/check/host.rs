@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::finding::Section;
 use crate::admin::AdminError;
-use crate::config::secret_ref::{SecretError, SecretRef};
+use crate::config::secret_ref::SecretRef;
 use crate::config::{Environment, Settings, settings};
 use crate::daemon::control::client::{ControlClient, status_at};
 use crate::daemon::control::{ControlError, server};
@@ -50,32 +50,10 @@ pub(super) fn secrets(name: &str, app: &settings::App, environment: &Environment
                     section.warning(format!("{key}: {what}"), remedy);
                 }
             },
-            Err(error) => section.error(format!("{key}: {}", super::super::chain(&error)), remedy(&error)),
+            Err(error) => section.error(format!("{key}: {}", super::super::chain(&error)), error.remedy()),
         }
     }
     section
-}
-
-/// What to do about a secret that cannot be read.
-pub(super) fn remedy(error: &SecretError) -> String {
-    let uid = nix::unistd::geteuid();
-    match error {
-        SecretError::Unreadable { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-            format!(
-                "let uid {uid} read it: `chown {uid} {path}` and `chmod 0600 {path}`, and let it into the folders above",
-                path = path.display()
-            )
-        }
-        SecretError::Unreadable { .. } => {
-            "put the app secret there (App settings, Basic, in the app's dashboard), with mode 0600, or name another file".to_owned()
-        }
-        SecretError::NotAFile(_) => "name the file that holds the secret alone".to_owned(),
-        SecretError::Unset(name) => format!("set {name} for evertoken; for a unit, by EnvironmentFile= with mode 0600"),
-        SecretError::NoCredentials(name) => {
-            format!("start evertoken by its unit, with LoadCredential={name}:PATH; by hand, `systemd-run -p LoadCredential={name}:PATH`")
-        }
-        SecretError::Shape { .. } => "put the secret there alone, in one line".to_owned(),
-    }
 }
 
 /// The state directory.

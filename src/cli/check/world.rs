@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::finding::Section;
-use super::host;
 use crate::app::{Setup, SetupError, Shared};
 use crate::config::Settings;
 use crate::config::secret_ref::SecretRef;
@@ -64,7 +63,7 @@ pub(super) async fn build(settings: &Settings, shared: &Shared, apps: &mut BTree
                 // What is on this host was told when it was looked at.
                 let told = matches!(reference, Some(SecretRef::Local(_)));
                 if let Some(section) = apps.get_mut(app).filter(|_| !told) {
-                    section.error(super::super::chain(&error), host::remedy(source));
+                    section.error(super::super::chain(&error), source.remedy());
                 }
                 rest.apps.retain(|name, _| name.as_str() != app);
             }
