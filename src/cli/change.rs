@@ -1,14 +1,13 @@
 //! Verbs that change something: adopt, rotate, hold, release, breaker, ledger. Each shows what it is about to do and asks.
 
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
 
+use super::follow::{follow, tell_once, verdict};
 use super::session::{Alone, Session, load, quiet_log, runtime};
-use super::{Ask, Exit, Failure, Select, choice, terminal};
+use super::{Ask, Exit, Failure, Select, choice, terminal, token_file};
 use crate::clock;
 use crate::config::Environment;
 use crate::daemon::control::OrderRequest;
@@ -21,11 +20,6 @@ use crate::rotation::health::{Phase, TokenStatus};
 use crate::rotation::plan::Severity;
 use crate::rotation::token::Token;
 
-/// How often a rotation is looked at while it is followed.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
-/// Longest token file that is read.
-const TOKEN_FILE_MAX: usize = 16 * 1024;
-
 /// One order, in both of its forms.
 #[derive(Clone)]
 enum Order {
@@ -34,11 +28,11 @@ enum Order {
 }
 
 /// `evertoken adopt`.
-pub(super) fn adopt(config: &Path, select: &Select, token_file: Option<&Path>, create: bool, ask: Ask) -> Result<Exit, Failure> {
-    if token_file.is_some() && (select.tokens.len() != 1 || select.tokens.iter().any(|name| name.contains(['*', '?']))) {
+pub(super) fn adopt(config: &Path, select: &Select, file: Option<&Path>, create: bool, ask: Ask) -> Result<Exit, Failure> {
+    if file.is_some() && (select.tokens.len() != 1 || select.tokens.iter().any(|name| name.contains(['*', '?']))) {
         return Err(Failure::usage("--token-file gives one token: name exactly one"));
     }
-    let token = token_file.map(read_token).transpose()?;
+    let token = file.map(token_file::read).transpose()?;
     let question = match &token {
         None => "take over what the entry holds now".to_owned(),
         Some(token) => format!("put token {} into the entry, which must be empty, and take it over", token.fingerprint()),
@@ -178,56 +172,6 @@ async fn chosen(client: &ControlClient, wanted: &Wanted<'_>) -> Result<Vec<Token
     Ok(document.tokens.into_iter().filter(|token| select.selects(&token.name, &app(token), token.phase.name())).collect())
 }
 
-/// Follows rotations until every one is at rest, or in the hands of a person.
-async fn follow(client: &ControlClient, names: &[String]) -> Result<Exit, Failure> {
-    let mut told: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
-    loop {
-        let document = client.status().await.map_err(|error| Failure::error(super::chain(&error)))?;
-        let mut left = 0;
-        let mut worst = Exit::Fine;
-        for token in document.tokens.iter().filter(|token| names.contains(&token.name)) {
-            tell_once(&mut told, token);
-            let (ended, exit) = verdict(token);
-            worst = worst.max(exit);
-            left += usize::from(!ended);
-        }
-        if left == 0 {
-            return Ok(worst);
-        }
-        tokio::time::sleep(FOLLOW_EVERY).await;
-    }
-}
-
-fn tell_once(told: &mut std::collections::BTreeMap<String, String>, token: &TokenStatus) {
-    let line = format!("{}: {}: {}", token.name, token.phase.name(), token.next_action.what);
-    if told.get(&token.name) != Some(&line) {
-        terminal::say(&line);
-        told.insert(token.name.clone(), line);
-    }
-}
-
-/// Whether a followed token needs no more following, and how it stands.
-fn verdict(token: &TokenStatus) -> (bool, Exit) {
-    let worst = |severity: &str| token.conditions.iter().any(|condition| condition.severity == severity);
-    match token.phase {
-        _ if worst("critical") => (true, Exit::Critical),
-        // A rotation that was asked for and has not begun still shows as rest; its request is what it waits for.
-        Phase::Rest if token.next_action.waiting_for.iter().any(|code| code == "acting" || code == "looking") => (false, Exit::Fine),
-        Phase::Rest | Phase::Surplus => (true, if worst("attention") { Exit::Attention } else { Exit::Fine }),
-        Phase::Frozen | Phase::NeedsHuman | Phase::Unadopted | Phase::Quarantined => (true, Exit::Attention),
-        Phase::Unknown
-        | Phase::Intent
-        | Phase::Captured
-        | Phase::Staged
-        | Phase::Verified
-        | Phase::Marked
-        | Phase::Promoted
-        | Phase::Propagating
-        | Phase::Revoking
-        | Phase::Checked => (false, Exit::Fine),
-    }
-}
-
 async fn by_ourselves(alone: &Alone, wanted: &Wanted<'_>) -> Result<Exit, Failure> {
     let Wanted { select, order, wait, .. } = wanted;
     let ready = alone.setup.tokens();
@@ -348,30 +292,4 @@ fn report(replies: &[Reply]) -> Exit {
         }
     }
     exit
-}
-
-/// A token from a file or standard input, never from an argument. Blanks around it, as editors leave them, are not part of it.
-fn read_token(path: &Path) -> Result<Token, Failure> {
-    let shown = if path == Path::new("-") { "standard input".to_owned() } else { format!("the token file {}", path.display()) };
-    let untouched = "Nothing was changed";
-    let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_FILE_MAX + 1));
-    let most = TOKEN_FILE_MAX as u64 + 1;
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
-    };
-    read.map_err(|error| {
-        Failure::error(format!(
-            "{shown} cannot be read: {error}. {untouched}. To do: name a file that holds the token, or - for standard input"
-        ))
-    })?;
-    if bytes.len() > TOKEN_FILE_MAX {
-        return Err(Failure::error(format!(
-            "{shown} is longer than {TOKEN_FILE_MAX} bytes, so it is no token. {untouched}. To do: give the token alone"
-        )));
-    }
-    let text = std::str::from_utf8(bytes.trim_ascii()).ok();
-    let token = text.ok_or_else(|| "it is not text".to_owned()).and_then(|text| Token::new(text).map_err(|error| error.to_string()));
-    token.map_err(|why| Failure::error(format!("{shown} holds no token: {why}. {untouched}. To do: give the token alone, in one line")))
 }

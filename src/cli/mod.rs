@@ -11,6 +11,7 @@ mod check;
 mod choice;
 mod demo;
 pub mod explain;
+mod follow;
 pub mod history;
 mod layout;
 mod meaning;
@@ -21,6 +22,7 @@ mod simulate;
 pub mod status;
 mod table;
 mod terminal;
+mod token_file;
 
 pub use layout::TableOptions;
 
