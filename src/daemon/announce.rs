@@ -8,28 +8,16 @@ use super::disk::on_disk;
 use super::fleet::Fleet;
 use crate::clock;
 use crate::ledger;
-use crate::rotation::evidence::{AttemptState, Evidence};
+use crate::rotation::evidence::Evidence;
 use crate::rotation::fault::{Certainty, Fault};
 use crate::rotation::health::TokenStatus;
-use crate::rotation::plan::{CommitKind, Effect};
-use crate::rotation::record::Record;
-use crate::rotation::revoke_gate::Gate;
-use crate::rotation::slot::SlotId;
+use crate::rotation::plan::Effect;
 use crate::rotation::token::Fingerprint;
 
-/// Something that was done.
-pub(super) enum Told<'a> {
-    Committed { record: &'a Record, before: Option<&'a Record>, kind: CommitKind, detail: &'a str },
-    RefreshBegins { rotation: &'a str, attempt: u32 },
-    RefreshEnded { rotation: &'a str, attempt: u32, state: &'a AttemptState },
-    Staged { slot: &'a SlotId, token: Fingerprint, as_ours: bool },
-    Marked { slot: &'a SlotId },
-    Promoted { from: &'a SlotId, to: &'a SlotId, token: Fingerprint },
-    SinkWritten { sink: &'a str, token: Fingerprint },
-    RevokeBegins { victim: Fingerprint, caller: Fingerprint, gate: &'a Gate },
-    RevokeAnswered { victim: Fingerprint, said: &'a str },
-    BreakerOpened { why: &'a str },
-}
+mod line;
+
+pub(super) use line::Told;
+use line::{Line, line};
 
 /// The voice of one token.
 pub(super) struct Announcer {
@@ -38,17 +26,6 @@ pub(super) struct Announcer {
     open: BTreeMap<String, String>,
     /// The verdict that was told last.
     verified: Option<Fingerprint>,
-}
-
-/// One line for the log and one row for the ledger.
-struct Line {
-    event: &'static str,
-    level: tracing::Level,
-    alert: bool,
-    message: String,
-    fingerprint: Option<Fingerprint>,
-    attempt: Option<u32>,
-    fields: Map<String, Value>,
 }
 
 impl Announcer {
@@ -235,156 +212,4 @@ fn event_of(code: &str) -> &'static str {
         "clock_suspect" => "clock.suspect",
         _ => "token.attention",
     }
-}
-
-fn line(told: Told<'_>) -> Line {
-    let mut fields = Map::new();
-    let info = tracing::Level::INFO;
-    let plain = |event, message: String, fingerprint, attempt, fields| Line {
-        event,
-        level: info,
-        alert: false,
-        message,
-        fingerprint,
-        attempt,
-        fields,
-    };
-    match told {
-        Told::Committed { record, before, kind, detail } => committed(record, before, kind, detail),
-        Told::RefreshBegins { attempt, .. } => {
-            plain("refresh.started", "asks the provider for a new token".into(), None, Some(attempt), fields)
-        }
-        Told::RefreshEnded { attempt, state, .. } => refresh_ended(attempt, state),
-        Told::Staged { slot, token, as_ours } => {
-            fields.insert("slot".into(), json!(slot));
-            if as_ours {
-                plain(
-                    "stage.succeeded",
-                    format!("token {token} stands beside the current one and was read back"),
-                    Some(token),
-                    None,
-                    fields,
-                )
-            } else {
-                let message = "somebody wrote something else under our slot; nothing is promoted from it".to_owned();
-                Line {
-                    event: "stage.failed",
-                    level: tracing::Level::ERROR,
-                    alert: true,
-                    message,
-                    fingerprint: Some(token),
-                    attempt: None,
-                    fields,
-                }
-            }
-        }
-        Told::Marked { slot } => {
-            fields.insert("slot".into(), json!(slot));
-            plain("promote.marked", "the old token is marked, so that it outlives its replacement".into(), None, None, fields)
-        }
-        Told::Promoted { from, to, token } => {
-            fields.insert("from".into(), json!(from));
-            fields.insert("to".into(), json!(to));
-            plain("promote.succeeded", format!("consumers of the store read token {token} from now on"), Some(token), None, fields)
-        }
-        Told::SinkWritten { sink, token } => {
-            fields.insert("sink".into(), json!(sink));
-            plain("publish.succeeded", format!("sink {sink} was given token {token}"), Some(token), None, fields)
-        }
-        Told::RevokeBegins { victim, caller, gate } => {
-            for conjunct in &gate.conjuncts {
-                fields.insert(conjunct.name.into(), json!({ "holds": conjunct.holds, "value": conjunct.value }));
-            }
-            plain(
-                "revoke.started",
-                format!("revokes token {victim}, calling with {caller}: every condition holds"),
-                Some(victim),
-                None,
-                fields,
-            )
-        }
-        Told::RevokeAnswered { victim, said } => {
-            plain("revoke.answered", format!("the provider said: {said}; what counts is what a look shows"), Some(victim), None, fields)
-        }
-        Told::BreakerOpened { why } => Line {
-            event: "breaker.opened",
-            level: tracing::Level::ERROR,
-            alert: true,
-            message: format!("no token of the fleet is revoked until `evertoken breaker close`: {why}"),
-            fingerprint: None,
-            attempt: None,
-            fields,
-        },
-    }
-}
-
-fn refresh_ended(attempt: u32, state: &AttemptState) -> Line {
-    let line =
-        |event, level, message| Line { event, level, alert: false, message, fingerprint: None, attempt: Some(attempt), fields: Map::new() };
-    match state {
-        AttemptState::Answered => {
-            line("refresh.succeeded", tracing::Level::INFO, "the provider gave a token; it is kept before anything else is done".to_owned())
-        }
-        AttemptState::NotSent(trouble) => {
-            let why = trouble.as_ref().map(|trouble| trouble.fault.what.as_str()).unwrap_or_default();
-            line(
-                "refresh.failed",
-                tracing::Level::WARN,
-                format!("the provider was not reached, so nothing was minted: {why}; the current token works; it is tried again"),
-            )
-        }
-        AttemptState::Refused(fault) => line(
-            "refresh.failed",
-            tracing::Level::WARN,
-            format!("the provider refused, so nothing was minted: {}; the current token works; it is tried again later", fault.what),
-        ),
-        AttemptState::Unknown(fault) => line(
-            "refresh.unknown",
-            tracing::Level::WARN,
-            format!("the answer was lost, so a token may have been minted that nobody holds: {}; the current token works", fault.what),
-        ),
-    }
-}
-
-fn committed(record: &Record, before: Option<&Record>, kind: CommitKind, detail: &str) -> Line {
-    let (info, warn, error) = (tracing::Level::INFO, tracing::Level::WARN, tracing::Level::ERROR);
-    let (event, level, alert) = match kind {
-        CommitKind::Adopted => ("token.adopted", info, false),
-        CommitKind::ForeignAdopted if record.frozen.is_some() && before.is_some_and(|before| before.frozen.is_none()) => {
-            ("store.conflict", error, true)
-        }
-        CommitKind::ForeignAdopted => ("token.adopted", warn, true),
-        CommitKind::Rebased => ("store.rebased", info, false),
-        CommitKind::Intent
-            if before.is_some_and(|before| before.rotation.as_ref().map(|r| &r.id) == record.rotation.as_ref().map(|r| &r.id)) =>
-        {
-            ("rotation.resumed", info, false)
-        }
-        CommitKind::Intent => ("rotation.started", info, false),
-        CommitKind::AttemptRefused => ("refresh.refused", warn, false),
-        CommitKind::AttemptUnknown => ("token.unaccounted", warn, true),
-        CommitKind::Extended => ("rotation.extended", if record.backoff.is_some() { warn } else { info }, record.backoff.is_some()),
-        CommitKind::Quarantined => ("verify.rejected", error, true),
-        CommitKind::Surplus => ("token.surplus", warn, false),
-        CommitKind::Unpublished => ("publish.repair", warn, false),
-        CommitKind::Published => ("propagation.waiting", info, false),
-        CommitKind::Revoking => ("propagation.complete", info, false),
-        CommitKind::Revoked if before.is_some_and(|before| before.rotation.is_some()) && record.rotation.is_none() => {
-            ("rotation.completed", info, false)
-        }
-        CommitKind::Revoked => ("revoke.succeeded", info, false),
-        CommitKind::Expired if before.is_some_and(|before| before.rotation.is_some()) && record.rotation.is_none() => {
-            ("rotation.expired", info, false)
-        }
-        CommitKind::Expired => ("token.expired", info, false),
-        CommitKind::Healing => ("token.healed", error, true),
-        CommitKind::Frozen => ("store.conflict", error, true),
-        CommitKind::Command => ("token.command", info, false),
-        CommitKind::Accounted => ("token.accounted", info, true),
-    };
-    let mut fields = Map::new();
-    fields.insert("record".into(), json!(record.number));
-    fields.insert("epoch".into(), json!(record.epoch));
-    let attempt = record.rotation.as_ref().map(|rotation| rotation.attempt);
-    Line { event, level, alert, message: detail.to_owned(), fingerprint: Some(record.current.fingerprint), attempt, fields }
 }

@@ -7,17 +7,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use secrecy::ExposeSecret as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::fleet::{Fleet, lock};
 use super::planner::Planner;
-use super::wake::{Order, Reply, Selector, Verb, Wake};
+use super::wake::{Reply, Verb, Wake};
 use super::worker::{PassEnd, Worker};
 use crate::clock;
 use crate::rotation::time::Boot;
-use crate::rotation::token::Token;
+
+mod orders;
 
 /// Passes that run at the same time.
 const POOL: usize = 16;
@@ -180,7 +180,7 @@ impl Daemon {
         let fleet = self.fleet.clone();
         let handle = self.running.spawn(async move {
             for (verb, answer) in orders {
-                let reply = obey(&mut worker, &fleet, verb).await;
+                let reply = orders::obey(&mut worker, &fleet, verb).await;
                 drop(answer.send(reply));
             }
             let end = worker.pass(&fleet).await;
@@ -318,91 +318,6 @@ impl Daemon {
             }));
         }
     }
-
-    fn order(&mut self, order: Order, answer: oneshot::Sender<Vec<Reply>>) {
-        match order.verb {
-            Verb::CloseBreaker => {
-                let was = self.fleet.breaker(|breaker| {
-                    let was = breaker.veto().cloned();
-                    breaker.close();
-                    was
-                });
-                tracing::warn!(
-                    event = "breaker.closed",
-                    alert = true,
-                    was = was.as_ref().map(|veto| veto.why.as_str()),
-                    "a person closed the breaker; the next revoke is a canary again"
-                );
-                let text = was.map_or_else(
-                    || "the breaker was closed already; the next revoke is a canary again".to_owned(),
-                    |veto| format!("closed; it was open since {}: {}", veto.at, veto.why),
-                );
-                self.wake_all();
-                drop(answer.send(vec![Reply { token: String::new(), done: true, text }]));
-            }
-            Verb::Reload => {
-                self.begin_reload();
-                drop(answer.send(vec![Reply { token: String::new(), done: true, text: "asked for; see the log".into() }]));
-            }
-            verb @ (Verb::Command(_) | Verb::Adopt { .. }) => self.order_tokens(&verb, &order.select, answer),
-        }
-    }
-
-    fn order_tokens(&mut self, verb: &Verb, select: &Selector, answer: oneshot::Sender<Vec<Reply>>) {
-        let phases: BTreeMap<String, &'static str> =
-            lock(&self.fleet.status).iter().map(|(name, status)| (name.clone(), status.phase.name())).collect();
-        let chosen: Vec<usize> = self
-            .by_name
-            .iter()
-            .filter(|(name, token)| {
-                let app = self.rows.get(**token).map_or("", |row| row.app.as_str());
-                select.selects(name, app, phases.get(*name).copied().unwrap_or("unknown"))
-            })
-            .map(|(_, token)| *token)
-            .collect();
-        let mut replies = Vec::new();
-        for token in chosen {
-            let (reply, received) = oneshot::channel();
-            if let Some(row) = self.rows.get_mut(token) {
-                row.orders.push((verb.clone(), reply));
-                replies.push((row.name.clone(), received));
-            }
-            self.planner.schedule(token, Boot::ZERO);
-        }
-        tokio::spawn(async move {
-            let mut list = Vec::new();
-            for (token, received) in replies {
-                list.push(received.await.unwrap_or_else(|_dropped| Reply {
-                    token,
-                    done: false,
-                    text: "the daemon stopped before it was done".into(),
-                }));
-            }
-            drop(answer.send(list));
-        });
-    }
-
-    fn wake_all(&mut self) {
-        for token in self.by_name.values() {
-            self.planner.schedule(*token, Boot::ZERO);
-        }
-    }
-}
-
-async fn obey(worker: &mut Worker, fleet: &Fleet, verb: Verb) -> Reply {
-    let outcome = match verb {
-        Verb::Command(command) => worker.command(fleet, &command).await,
-        Verb::Adopt { token, create } => match token.map(|text| Token::new(text.expose_secret().trim())).transpose() {
-            Ok(token) => worker.adopt(fleet, token, create).await,
-            Err(error) => Err(error.to_string()),
-        },
-        Verb::CloseBreaker | Verb::Reload => Ok(String::new()),
-    };
-    let (done, text) = match outcome {
-        Ok(text) => (true, text),
-        Err(text) => (false, text),
-    };
-    Reply { token: worker.name().to_owned(), done, text }
 }
 
 async fn ended(reloading: &mut Option<Reloading>) -> Result<Arc<dyn Blueprint>, String> {
