@@ -142,6 +142,7 @@ fn offline_makes_no_call_and_only_the_configuration_can_fail() {
     let world = World::new();
     let findings = checked(&world, &world.ran(0, &["check", "--offline", "-o", "json"]));
     found(&findings, "fine", "app acme", "its secret can be read");
+    found(&findings, "fine", "access", "nothing was asked");
     std::fs::remove_file(world.path("app.secret")).unwrap();
     let findings = checked(&world, &world.ran(0, &["check", "--offline", "-o", "json"]));
     found(&findings, "warning", "app acme", "app.secret cannot be read");
@@ -269,6 +270,12 @@ fn hostile_and_broken_answers_are_findings() {
     let world = World::new();
     world.aws.add_rule(Rule::always("*", Fault::page(200, "text/html", "<html>login</html>")));
     found(&check(&world, 1), "error", "token bot", "");
+    let mut command = world.command(&["check", "-o", "json"]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    world.aws.clear_rules();
+    let findings = checked(&world, &program::finish(command, ""));
+    let finding = found(&findings, "error", "token bot", "credentials");
+    assert!(finding["remedy"].as_str().unwrap().contains("credentials"), "{finding}");
 }
 
 #[test]

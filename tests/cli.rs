@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use evertoken::simulator::fault::{Fault, Rule};
 use evertoken::simulator::graph::Graph;
 use evertoken::simulator::secrets_manager::SecretsManager;
 use evertoken::state_dir::{Holder, StateDir};
@@ -373,6 +374,40 @@ fn secrets_come_from_files_variables_credentials_and_stores() {
     assert!(ran.err.contains("prod:app/secret") && !ran.err.contains("panicked"), "{ran:#?}");
     world.manager.create("app/secret", Some(SECRET), world.clock.now()).unwrap();
     world.ran(3, &["status"]);
+}
+
+#[test]
+fn hostile_answers_store_nothing_and_lose_nothing() {
+    let world = World::new();
+    world.manager.create("meta/empty", None, world.clock.now()).unwrap();
+    world.rewrite(ENTRY, "meta/empty");
+    world.put("token", &world.token);
+    let before = secrets(&world);
+    for fault in [
+        Fault::page(200, "text/plain", "Service Unavailable"),
+        Fault::page(200, "application/json", "{\"data\":{\"is_valid\":\"maybe\",\"scopes\":7}}"),
+        Fault::page(200, "application/json", "{\"data\":{\"is_valid\":true,\"app_id\":\"666\",\"user_id\":\"10001\"}}"),
+        Fault::Redirect { status: 307, location: "http://127.0.0.1:1/steal".into() },
+        Fault::Endless { bytes: Some(5_000_000) },
+        Fault::Truncate { bytes: 20 },
+    ] {
+        world.meta.clear_rules();
+        world.meta.add_rule(Rule::always("*", fault.clone()));
+        let ran = world.ran(1, &["adopt", "bot", "--token-file", "token", "--yes"]);
+        holds(&ran, &["not done", "Nothing was changed", "To do"]);
+        world.keeps_secrets(&ran);
+        assert_eq!(secrets(&world), before, "{fault:?}");
+    }
+    world.meta.clear_rules();
+    world.ran(0, &["adopt", "bot", "--token-file", "token", "--yes"]);
+    // The store's answers likewise: what is not understood permits nothing.
+    for fault in [Fault::page(200, "text/html", "<html>login</html>"), Fault::page(200, "application/x-amz-json-1.1", "[1,2")] {
+        world.aws.clear_rules();
+        world.aws.add_rule(Rule::always("*", fault));
+        let ran = world.ran(1, &["rotate", "bot", "--yes"]);
+        holds(&ran, &["not done", "Nothing was changed", "To do"]);
+    }
+    assert!(world.meta.journal(0).iter().all(|entry| entry.call != "refresh"));
 }
 
 #[test]

@@ -89,8 +89,10 @@ impl World {
 /// `evertoken simulate`.
 pub(super) fn simulate(arguments: &Arguments) -> Result<Exit, Failure> {
     runtime()?.block_on(async {
-        let world =
-            World::start(arguments.graph, arguments.secrets_manager, &arguments.region, arguments.token_life, SignedDuration::ZERO).await?;
+        let world = World::start(arguments.graph, arguments.secrets_manager, &arguments.region, arguments.token_life, SignedDuration::ZERO);
+        let world = world.await.map_err(|failure| {
+            Failure::error(format!("{}. To do: give another address with --graph or --secrets-manager", failure.text))
+        })?;
         world.clock.set_rate(arguments.rate);
         terminal::say(&introduction(&world, arguments));
         until_signal().await

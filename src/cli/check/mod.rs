@@ -80,6 +80,9 @@ async fn examine(loaded: Loaded, environment: Environment, depth: Depth, log: &L
         online(&settings, &environment, log, apps, &mut sections).await;
     } else {
         sections.extend(apps.into_values());
+        let mut access = Section::new("access");
+        access.fine("nothing was asked of Meta and of the stores (--offline)");
+        sections.push(access);
     }
     if depth.write {
         sections.push(write::prove(&settings, environment, log, &daemon).await);

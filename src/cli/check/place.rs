@@ -6,8 +6,17 @@ use crate::rotation::payload::PayloadRule;
 use crate::rotation::token::{Fingerprint, Token};
 use crate::store::{Held, Looked, SecretStore, Severity};
 
+/// What an entry is to its token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The token and its record live there.
+    Store,
+    /// The token is published there too.
+    Sink,
+}
+
 /// Examines an entry and looks at it. `None` when it cannot be looked at, which is told.
-pub(super) async fn look(place: &EntryRef, store: Option<&dyn SecretStore>, section: &mut Section) -> Option<Looked> {
+pub(super) async fn look(place: &EntryRef, role: Role, store: Option<&dyn SecretStore>, section: &mut Section) -> Option<Looked> {
     let Some(store) = store else {
         section.error(format!("{place}: the store cannot be used"), format!("see what is said of store {}", place.store));
         return None;
@@ -18,18 +27,18 @@ pub(super) async fn look(place: &EntryRef, store: Option<&dyn SecretStore>, sect
     match store.examine(&place.entry).await {
         Ok(findings) => {
             let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
-            for finding in findings {
+            let looked = store.look(&place.entry).await;
+            // An empty sink is filled by the daemon, so it is no trouble of the kind that an empty store is: see [`sink`].
+            let empty_sink = role == Role::Sink && looked.as_ref().is_ok_and(|looked| looked.current.is_none());
+            for finding in findings.into_iter().filter(|finding| !(empty_sink && finding.severity == Severity::Warning)) {
                 section.take(finding.severity, format!("{place}: {}", finding.what), finding.remedy);
             }
-            match store.look(&place.entry).await {
-                Ok(looked) => Some(looked),
-                Err(fault) => {
-                    if !broken {
-                        failed(&fault, section);
-                    }
-                    None
-                }
+            if let Err(fault) = &looked
+                && !broken
+            {
+                failed(fault, section);
             }
+            looked.ok()
         }
         Err(fault) => {
             failed(&fault, section);

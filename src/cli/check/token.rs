@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::super::terminal::Progress;
 use super::finding::Section;
 use super::meta::{self, Subject};
-use super::place;
+use super::place::{self, Role};
 use super::world::World;
 use crate::app::policy;
 use crate::config::settings::{Adopt, TokenSettings};
@@ -67,7 +67,7 @@ async fn one(world: &World, name: &str) -> Checked {
         return Checked { section, places };
     };
     let store = |name: &str| world.setup.store(name).map(|store| &**store as &dyn SecretStore);
-    let Some(looked) = place::look(&settings.store, store(settings.store.store.as_str()), &mut section).await else {
+    let Some(looked) = place::look(&settings.store, Role::Store, store(settings.store.store.as_str()), &mut section).await else {
         return Checked { section, places };
     };
     places.push((looked.identity.clone(), settings.store.to_string()));
@@ -89,7 +89,7 @@ async fn one(world: &World, name: &str) -> Checked {
         }
     }
     for sink in &settings.sinks {
-        let Some(there) = place::look(sink, store(sink.store.as_str()), &mut section).await else { continue };
+        let Some(there) = place::look(sink, Role::Sink, store(sink.store.as_str()), &mut section).await else { continue };
         places.push((there.identity.clone(), sink.to_string()));
         if let Some(current) = &current {
             place::sink(sink, &settings.payload, &there, current.fingerprint(), record.is_some(), &mut section);

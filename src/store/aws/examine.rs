@@ -17,7 +17,8 @@ pub(super) async fn examine(calls: &Calls, entry: &str) -> Result<Vec<Finding>, 
             let remedy = "create the secret, or run `evertoken adopt --create`; look at the region and the name too";
             return Ok(vec![error(format!("there is no secret {entry:?} in this account and region"), remedy)]);
         }
-        Err(fault) if fault.class == FaultClass::Denied => {
+        // With an id it is AWS that refused; without, the call never left this host, for want of credentials.
+        Err(fault) if fault.class == FaultClass::Denied && fault.trace_id.is_some() => {
             return Ok(vec![error(fault.what, "allow secretsmanager:DescribeSecret on the secret (docs/aws.md has the policy)")]);
         }
         Err(fault) => return Err(fault),
