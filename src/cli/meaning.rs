@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_effect_of_the_core_has_words() {
-        let text = include_str!("../rotation/plan/mod.rs");
+        let text = include_str!("../rotation/plan/step.rs");
         let (_, body) = text.split_once("pub const fn name(&self) -> &'static str {").unwrap();
         let (body, _) = body.split_once("\n    }\n").unwrap();
         let names: Vec<&str> = body.lines().filter_map(|line| line.split('"').nth(1)).collect();
