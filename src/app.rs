@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use secrecy::SecretString;
-use tokio::sync::OnceCell;
 
-use crate::config::secret_ref::{Resolved, SecretRef, secret_from};
 use crate::config::settings::{self, AUDIT_INTERVAL, Adopt, AppToken, EntryRef, TokenSettings};
 use crate::config::{Environment, Settings};
 use crate::daemon::fleet::{App, AppKeys, Fleet};
@@ -25,13 +23,14 @@ use crate::rotation::token::Fingerprint;
 use crate::spool::{Spool, SpoolKey};
 use crate::state_dir::StateDir;
 use crate::store::SecretStore;
-use crate::store::aws::{AwsHttp, AwsSettings, AwsStore};
-use crate::store::file::{FileGroup, FileStore};
 use crate::telemetry::LogCounts;
 use crate::telemetry::metrics::{Build, Metrics};
 
-/// How long a secret that lies in a store is waited for at the start and at a reload.
-const SECRET_WITHIN: Duration = Duration::from_secs(10);
+mod secrets;
+mod stores;
+
+use secrets::{secret, secret_or_nothing, take_keys};
+use stores::stores;
 
 /// Who calls: shown to Meta and to AWS.
 pub const USER_AGENT: &str = concat!("evertoken/", env!("CARGO_PKG_VERSION"));
@@ -265,51 +264,6 @@ fn stretched(tokens: usize) -> SignedDuration {
     AUDIT_INTERVAL.max(SignedDuration::from_mins(minutes))
 }
 
-fn stores(settings: &Settings, shared: &Shared) -> Result<BTreeMap<String, Arc<dyn SecretStore>>, SetupError> {
-    let http = OnceCell::<AwsHttp>::new();
-    let mut stores: BTreeMap<String, Arc<dyn SecretStore>> = BTreeMap::new();
-    for (name, store) in &settings.stores {
-        let made: Arc<dyn SecretStore> = match store {
-            settings::Store::File(file) => {
-                let group =
-                    file.group.as_ref().map(|group| group.parse().map_or_else(|_name| FileGroup::Name(group.clone()), FileGroup::Id));
-                Arc::new(
-                    FileStore::new(&file.dir, file.mode, group.as_ref()).map_err(|error| SetupError::FileStore(name.to_string(), error))?,
-                )
-            }
-            settings::Store::AwsSecretsManager(aws) => {
-                if http.get().is_none() {
-                    let made = aws_http(settings)?;
-                    drop(http.set(made));
-                }
-                let Some(http) = http.get() else { continue };
-                let metrics = shared.metrics.clone();
-                Arc::new(
-                    AwsStore::new(aws_settings(aws), http).observed(Arc::new(move |action, outcome| metrics.aws_request(action, outcome))),
-                )
-            }
-        };
-        stores.insert(name.as_str().to_owned(), made);
-    }
-    Ok(stores)
-}
-
-fn aws_settings(aws: &settings::AwsSecretsManager) -> AwsSettings {
-    AwsSettings {
-        region: aws.region.clone(),
-        role_arn: aws.role_arn.clone(),
-        external_id: aws.external_id.clone(),
-        profile: aws.profile.clone(),
-        endpoint_url: aws.endpoint_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
-        fixed_key: None,
-    }
-}
-
-fn aws_http(settings: &Settings) -> Result<AwsHttp, SetupError> {
-    let ca = authorities(settings)?;
-    AwsHttp::new(ca.as_deref(), settings.network.proxy.as_ref().map(reqwest::Url::as_str)).map_err(SetupError::Aws)
-}
-
 fn transport(settings: &Settings) -> Result<Arc<Transport>, SetupError> {
     let proxy = settings.network.proxy.as_ref().map(|url| url.as_str().to_owned());
     let settings =
@@ -325,49 +279,6 @@ fn authorities(settings: &Settings) -> Result<Option<Vec<u8>>, SetupError> {
 
 fn display(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// A secret: read, or why it cannot be had for now. What is wrong on this host is an error, what a store does not give is not.
-async fn secret(
-    app: &str,
-    key: &'static str,
-    reference: &SecretRef,
-    stores: &BTreeMap<String, Arc<dyn SecretStore>>,
-    shared: &Shared,
-) -> Result<Result<SecretString, String>, SetupError> {
-    let resolved =
-        reference.resolve_local(&shared.environment).map_err(|source| SetupError::Secret { app: app.to_owned(), key, source })?;
-    let entry = match resolved {
-        Resolved::Here(read) => {
-            if let Some(warning) = read.warning {
-                tracing::warn!(event = "config.secret", app, "[apps.{app}] {key}: {warning}");
-            }
-            return Ok(Ok(read.secret));
-        }
-        Resolved::InStore(entry) => entry,
-    };
-    let Some(store) = stores.get(entry.store.as_str()) else { return Ok(Err(format!("there is no store {}", entry.store))) };
-    let held = match tokio::time::timeout(SECRET_WITHIN, store.current(&entry.entry)).await {
-        Err(_elapsed) => return Ok(Err(format!("{entry} did not answer in time"))),
-        Ok(Err(fault)) => return Ok(Err(format!("{entry}: {fault}"))),
-        Ok(Ok(None)) => return Ok(Err(format!("{entry} is empty"))),
-        Ok(Ok(Some(held))) => held,
-    };
-    secret_from(held.payload.expose().as_bytes(), &entry.to_string()).map(Ok).map_err(|source| SetupError::Secret {
-        app: app.to_owned(),
-        key,
-        source,
-    })
-}
-
-/// The former secret: without it only older spool slots stay closed.
-async fn secret_or_nothing(
-    app: &str,
-    reference: &SecretRef,
-    stores: &BTreeMap<String, Arc<dyn SecretStore>>,
-    shared: &Shared,
-) -> Result<Option<SecretString>, SetupError> {
-    Ok(secret(app, "secret_previous", reference, stores, shared).await?.ok())
 }
 
 fn new_app(
@@ -387,24 +298,6 @@ fn new_app(
     let client = Arc::new(GraphClient::new(graph, transport.clone()).observed_by(Arc::new(Counted(shared.metrics.clone()))));
     let keys = AppKeys { secret: secret.clone(), seal: SpoolKey::derive(secret).map_err(SetupError::Spool)?, open: Vec::new() };
     Ok((Arc::new(App::new(name.to_owned(), app.id.clone(), client.clone(), keys)), client))
-}
-
-/// Puts the secret in place that was read now. Keys that were in force stay able to open.
-fn take_keys(app: &App, client: &GraphClient, secret: SecretString, previous: Option<SecretString>) -> Result<(), SetupError> {
-    let seal = SpoolKey::derive(&secret).map_err(SetupError::Spool)?;
-    let mut keys = app.keys.write().unwrap_or_else(PoisonError::into_inner);
-    let mut open = std::mem::take(&mut keys.open);
-    if keys.seal.id() != seal.id() {
-        open.push(keys.seal.clone());
-        client.replace_secret(secret.clone());
-    }
-    if let Some(previous) = previous {
-        open.push(SpoolKey::derive(&previous).map_err(SetupError::Spool)?);
-    }
-    open.retain(|key| key.id() != seal.id());
-    open.dedup_by(|one, other| one.id() == other.id());
-    *keys = AppKeys { secret, seal, open };
-    Ok(())
 }
 
 struct Counted(Arc<Metrics>);
