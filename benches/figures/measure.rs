@@ -198,11 +198,8 @@ fn peer(options: &Options, python: &Path, burst: &Burst) -> Result<Python> {
     let rotations = if options.quick { 50 } else { 200 };
     let world = World::start(&options.program, rotations, DAYS_60, DUE)?;
     let each: Calls = burst.calls.iter().map(|(kind, calls)| (kind.clone(), (calls + burst.tokens / 2) / burst.tokens)).collect();
-    let tokens: Vec<_> = world
-        .tokens
-        .iter()
-        .map(|token| json!({ "user": token.user, "text": token.text, "secret": token.secret }))
-        .collect();
+    let tokens: Vec<_> =
+        world.tokens.iter().map(|token| json!({ "user": token.user, "text": token.text, "secret": token.secret })).collect();
     let task = json!({
         "graph": world.graph.url(),
         "manager": world.manager.url(),

@@ -111,9 +111,13 @@ fn rows(figures: &Figures) -> Vec<Row> {
 
 fn start(page: &mut String, figures: &Figures) -> Result<()> {
     let start = &figures.start;
-    writeln!(page, "\n## Start\n\nFrom before the fork to `READY=1` on the notification socket: configuration valid, doors open, every token in the heap.\n")?;
+    writeln!(
+        page,
+        "\n## Start\n\nFrom before the fork to `READY=1` on the notification socket: configuration valid, doors open, every token in the heap.\n"
+    )?;
     writeln!(page, "| {} starts | fastest | median | slowest |\n|---|---|---|---|", start.ready.len())?;
-    for (what, times) in [("exec to ready", &start.ready), ("CPU used until then", &start.cpu), ("`--version`, exec to exit", &start.floor)] {
+    for (what, times) in [("exec to ready", &start.ready), ("CPU used until then", &start.cpu), ("`--version`, exec to exit", &start.floor)]
+    {
         let (fastest, slowest) = (times.iter().min().copied().unwrap_or_default(), times.iter().max().copied().unwrap_or_default());
         writeln!(page, "| {what} | {} ms | {} ms | {} ms |", number(ms(fastest)), number(ms(median(times))), number(ms(slowest)))?;
     }
@@ -268,7 +272,13 @@ const fn mib(kib: u64) -> f64 {
 
 /// Three digits that count, without noughts behind the point that say nothing.
 fn number(value: f64) -> String {
-    let digits = if value.abs() >= 100.0 { 0 } else if value.abs() >= 10.0 { 1 } else { 2 };
+    let digits = if value.abs() >= 100.0 {
+        0
+    } else if value.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
     let text = format!("{value:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

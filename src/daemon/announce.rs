@@ -189,8 +189,7 @@ impl Announcer {
             fingerprint: line.fingerprint,
             fields,
         };
-        let ledger = fleet.ledger.clone();
-        let Err(trouble) = on_disk(move || ledger.append(&entry)).await else { return fleet.vitals.ledger(None) };
+        let Err(trouble) = fleet.ledger.keep(entry).await else { return fleet.vitals.ledger(None) };
         fleet.vitals.ledger(Some(trouble.clone()));
         tracing::error!(
             event = "ledger.failed",

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 
 use super::pace::Pace;
+use super::scribe::Scribe;
 use super::snapshot::Vitals;
 use super::veto::VetoFile;
 use crate::clock;
@@ -92,7 +93,7 @@ pub struct Fleet {
     /// Sealed slots for captured tokens.
     pub spool: Arc<Spool>,
     /// The audit of everything that was done.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Scribe,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// How fast the fleet may mint and write.
@@ -120,7 +121,7 @@ impl Fleet {
         Self {
             writer,
             spool: Arc::new(spool),
-            ledger: Arc::new(ledger),
+            ledger: Scribe::new(ledger),
             metrics,
             pace: Mutex::new(pace),
             breaker,

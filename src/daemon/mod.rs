@@ -30,6 +30,7 @@ mod observe;
 pub mod pace;
 pub mod planner;
 pub mod run;
+pub mod scribe;
 pub mod signals;
 pub mod snapshot;
 pub mod veto;

@@ -1,8 +1,8 @@
 //! The ledger: what was done, when, to which token, and on what grounds. It is evidence for people and never permits anything
 //! (I8): losing it costs the past, not a token.
 //!
-//! One JSON line for each event under `<state_dir>/ledger/<YYYY-MM>.jsonl`, the month being that of the row's own time. A row is
-//! one write and one `fdatasync`. Nothing is ever deleted: a torn tail (what a crash leaves) is copied aside and cut off, and a
+//! One JSON line for each event under `<state_dir>/ledger/<YYYY-MM>.jsonl`, the month being that of the row's own time. Rows
+//! that come together are one write and one `fdatasync`. Nothing is ever deleted: a torn tail (what a crash leaves) is copied aside and cut off, and a
 //! file with damage inside is renamed and a new one begun. Readers take the renamed files in as well and say what they skipped.
 //!
 //! All functions block; the daemon calls them on the blocking pool.
@@ -154,15 +154,43 @@ impl Ledger {
     /// second time), [`LedgerError::TooLong`].
     pub fn append(&self, entry: &Entry) -> Result<u64, LedgerError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = Vec::new();
+        let seq = self.add_line(&mut state, entry, &mut line)?;
+        let open = self.file_of(&mut state, entry.at)?;
+        self.append_to(&mut state, open, &line)?;
+        Ok(seq)
+    }
+
+    /// Appends rows in their order, with one write and one `fdatasync` for all rows of a month. Says for each whether it could be
+    /// rendered, and its number.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`] when it is not known of every row that it is on the disk.
+    pub fn append_all(&self, entries: &[Entry]) -> Result<Vec<Result<u64, LedgerError>>, LedgerError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = Vec::with_capacity(entries.len());
+        for month in entries.chunk_by(|one, next| month(one.at) == month(next.at)) {
+            let mut lines = Vec::new();
+            for entry in month {
+                kept.push(self.add_line(&mut state, entry, &mut lines));
+            }
+            if let Some(entry) = month.first().filter(|_| !lines.is_empty()) {
+                let open = self.file_of(&mut state, entry.at)?;
+                self.append_to(&mut state, open, &lines)?;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Gives a row its number. It is used up even when the row fails to be written, since it may be on the disk all the same.
+    fn add_line(&self, state: &mut State, entry: &Entry, lines: &mut Vec<u8>) -> Result<u64, LedgerError> {
         let seq = state.next_seq;
         let line = line(seq, entry).map_err(failed("render a row of", &self.dir))?;
         if line.len() > ROW_BYTES_MAX {
             return Err(LedgerError::TooLong(line.len()));
         }
-        // A number is used up even when its row fails, since the row may be on the disk.
         state.next_seq = seq.saturating_add(1);
-        let open = self.file_of(&mut state, entry.at)?;
-        self.append_to(&mut state, open, &line)?;
+        lines.extend(line);
         Ok(seq)
     }
 
@@ -184,7 +212,7 @@ impl Ledger {
 
     /// Takes the file of a row's month out of the state, opened, whole and ready for appending.
     fn file_of(&self, state: &mut State, at: Timestamp) -> Result<OpenFile, LedgerError> {
-        let name = format!("{}.jsonl", at.strftime("%Y-%m"));
+        let name = format!("{}.jsonl", month(at));
         match state.open.take() {
             // A row must not go to a file that somebody has renamed or removed meanwhile.
             Some(open) if open.name == name && is_at(&open.file, &self.dir.join(&name)) => return Ok(open),
@@ -199,6 +227,11 @@ impl Ledger {
         let length = file.metadata().map_err(failed("look at", &path))?.len();
         Ok(OpenFile { name, file, length })
     }
+}
+
+/// The month that a row belongs to, in UTC.
+fn month(at: Timestamp) -> String {
+    at.strftime("%Y-%m").to_string()
 }
 
 fn line(seq: u64, entry: &Entry) -> io::Result<Vec<u8>> {
