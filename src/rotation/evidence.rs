@@ -57,13 +57,14 @@ pub struct Evidence {
     pub held: std::collections::BTreeSet<Fingerprint>,
 }
 
-/// One thing that is looked at again and again.
+/// One thing that is looked at again and again. Both parts lie apart, because a map's node has room for eleven channels and a
+/// token at rest uses one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channel<T> {
     /// The latest answer.
-    pub seen: Option<Seen<T>>,
+    pub seen: Option<Box<Seen<T>>>,
     /// What failed since.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<Box<Trouble>>,
 }
 
 impl<T> Default for Channel<T> {
@@ -105,14 +106,14 @@ impl<T> Channel<T> {
 
     /// Takes an answer.
     pub fn answered(&mut self, value: T, asked: Boot) {
-        self.seen = Some(Seen { value, asked });
+        self.seen = Some(Box::new(Seen { value, asked }));
         self.trouble = None;
     }
 
     /// Takes a failure. What was seen before stays: it was true when it was asked for.
     pub fn failed(&mut self, fault: Fault, at: Boot) {
         let count = self.trouble.as_ref().map_or(0, |trouble| trouble.count).saturating_add(1);
-        self.trouble = Some(Trouble { count, at, fault });
+        self.trouble = Some(Box::new(Trouble { count, at, fault }));
     }
 }
 
@@ -324,7 +325,7 @@ impl Evidence {
     /// What the provider last said of a token.
     #[must_use]
     pub fn look(&self, token: Fingerprint) -> Option<&Seen<Looked>> {
-        self.looks.get(&token).and_then(|channel| channel.seen.as_ref())
+        self.looks.get(&token).and_then(|channel| channel.seen.as_deref())
     }
 
     /// How long ago something was.

@@ -184,7 +184,7 @@ fn sinks(evidence: &Evidence) -> Vec<SinkStatus> {
         last_error: sink
             .read
             .trouble
-            .as_ref()
+            .as_deref()
             .or_else(|| evidence.effects.get(&format!("publish {}", sink.name)))
             .map(|trouble| trouble.fault.what.clone()),
     };
@@ -197,10 +197,10 @@ fn unaccounted(row: &super::record::Unaccounted) -> UnaccountedStatus {
 
 fn last_error(evidence: &Evidence) -> Option<LastError> {
     let effects = evidence.effects.iter().map(|(step, trouble)| (step.as_str(), trouble));
-    let store = evidence.store.trouble.iter().map(|trouble| ("look at the store", trouble));
-    let looks = evidence.looks.values().filter_map(|look| look.trouble.as_ref()).map(|trouble| ("introspect", trouble));
-    let calls = evidence.calls.values().filter_map(|call| call.trouble.as_ref()).map(|trouble| ("call", trouble));
-    let sinks = evidence.sinks.iter().filter_map(|sink| sink.read.trouble.as_ref()).map(|trouble| ("read the sink", trouble));
+    let store = evidence.store.trouble.as_deref().into_iter().map(|trouble| ("look at the store", trouble));
+    let looks = evidence.looks.values().filter_map(|look| look.trouble.as_deref()).map(|trouble| ("introspect", trouble));
+    let calls = evidence.calls.values().filter_map(|call| call.trouble.as_deref()).map(|trouble| ("call", trouble));
+    let sinks = evidence.sinks.iter().filter_map(|sink| sink.read.trouble.as_deref()).map(|trouble| ("read the sink", trouble));
     let (step, trouble) = effects.chain(store).chain(looks).chain(calls).chain(sinks).max_by_key(|(_, trouble)| trouble.at)?;
     let fault = &trouble.fault;
     Some(LastError {
