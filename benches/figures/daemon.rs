@@ -26,15 +26,17 @@ pub(crate) struct Plan<'a> {
     pub(crate) window: &'a str,
     pub(crate) audit_interval: Option<&'a str>,
     pub(crate) tick: &'a str,
+    /// Refreshes and store writes a second; 0 is no limit.
+    pub(crate) pace: (u32, u32),
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { window: "24h", audit_interval: None, tick: "*/30 * * * * *" }
+        Self { window: "24h", audit_interval: None, tick: "*/30 * * * * *", pace: (0, 0) }
     }
 }
 
-/// A folder with the configuration for a world: AWS as the store, one file sink for each token, no pace limits.
+/// A folder with the configuration for a world: AWS as the store, one file sink for each token.
 pub(crate) struct Host {
     folder: tempfile::TempDir,
 }
@@ -171,8 +173,8 @@ listen = \"127.0.0.1:{port}\"
 [log]
 format = \"json\"
 [pace]
-refreshes_per_second = 0
-store_writes_per_second = 0
+refreshes_per_second = {refreshes}
+store_writes_per_second = {writes}
 [defaults.schedule]
 jitter = 0
 {audit}[defaults.propagation]
@@ -193,6 +195,8 @@ mode = \"0600\"
 ",
         folder = folder.display(),
         tick = plan.tick,
+        refreshes = plan.pace.0,
+        writes = plan.pace.1,
         port = free_port()?,
         window = plan.window,
         graph = world.graph.url(),

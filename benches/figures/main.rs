@@ -76,6 +76,11 @@ impl Options {
         Duration::from_secs(if self.quick { 30 } else { 300 })
     }
 
+    /// Refreshes and store writes a second of the fleet whose memory is looked at: the defaults, or ten times as many.
+    pub(crate) const fn pace(&self) -> (u32, u32) {
+        if self.quick { (10, 100) } else { (1, 10) }
+    }
+
     /// How many tokens become due at once.
     pub(crate) const fn burst(&self) -> usize {
         if self.quick { 100 } else { 1000 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::Options;
 use crate::daemon::{Daemon, Host, Plan};
-use crate::process::{cpu, forget_peak, kib, pause};
+use crate::process::{cpu, forget_peak, kernel_cpu, kib, pause};
 use crate::world::{Calls, DAYS_60, World};
 
 /// Starts that are measured.
@@ -45,6 +45,7 @@ pub(crate) struct Start {
 /// A fleet at rest after its first rotation.
 pub(crate) struct Rest {
     pub(crate) tokens: usize,
+    pub(crate) pace: (u32, u32),
     pub(crate) at_start_kib: u64,
     pub(crate) resident_kib: u64,
     pub(crate) anonymous_kib: u64,
@@ -67,6 +68,8 @@ pub(crate) struct Burst {
     pub(crate) tokens: usize,
     pub(crate) took: Duration,
     pub(crate) cpu: Duration,
+    /// The part of it spent in the kernel.
+    pub(crate) kernel: Duration,
     pub(crate) calls: Calls,
     pub(crate) peak_kib: u64,
 }
@@ -77,6 +80,7 @@ pub(crate) struct Python {
     pub(crate) rotations: usize,
     pub(crate) calls: usize,
     pub(crate) cpu_s: f64,
+    pub(crate) kernel_s: f64,
     pub(crate) wall_s: f64,
     pub(crate) start_cpu_s: f64,
     pub(crate) peak_kib: u64,
@@ -131,12 +135,13 @@ fn rotation(program: &Path) -> Result<Calls> {
 }
 
 fn rest(options: &Options) -> Result<Rest> {
-    let lead = 20;
+    let pace = options.pace();
+    let lead = if options.quick { 20 } else { 120 };
     let mut world = World::start(&options.program, FLEET, DAYS_60, DUE - lead)?;
-    let host = Host::new(&world, &Plan::default())?;
+    let host = Host::new(&world, &Plan { pace, ..Plan::default() })?;
     let daemon = adopted(&mut world, &host, &options.program)?;
     let at_start_kib = kib(daemon.pid(), "VmRSS")?;
-    daemon.events("propagation.waiting", FLEET, Duration::from_secs(120))?;
+    daemon.events("propagation.waiting", FLEET, Duration::from_secs(400))?;
     world.quiet(Duration::from_secs(30))?;
     pause(SETTLE);
     world.calls()?;
@@ -147,7 +152,8 @@ fn rest(options: &Options) -> Result<Rest> {
     pause(options.rest());
     let used = cpu(pid)?.saturating_sub(before);
     let calls = world.calls()?;
-    Ok(Rest { tokens: FLEET, at_start_kib, resident_kib, anonymous_kib, file_kib, threads, watched: options.rest(), cpu: used, calls })
+    let watched = options.rest();
+    Ok(Rest { tokens: FLEET, pace, at_start_kib, resident_kib, anonymous_kib, file_kib, threads, watched, cpu: used, calls })
 }
 
 fn audits(program: &Path) -> Result<Audits> {
@@ -175,19 +181,19 @@ fn burst(options: &Options) -> Result<Burst> {
     world.calls()?;
     let pid = daemon.pid();
     forget_peak(pid)?;
-    let before = cpu(pid)?;
+    let (before, kernel_before) = (cpu(pid)?, kernel_cpu(pid)?);
     let (begun, _) = daemon.events("rotation.started", 1, Duration::from_secs(180))?;
     let (_, ended) = daemon.events("propagation.waiting", tokens, Duration::from_secs(600))?;
-    let used = cpu(pid)?.saturating_sub(before);
+    let (used, kernel) = (cpu(pid)?.saturating_sub(before), kernel_cpu(pid)?.saturating_sub(kernel_before));
     let peak_kib = kib(pid, "VmHWM")?;
     let calls = world.calls()?;
-    Ok(Burst { tokens, took: ended.since(begun).unsigned_abs(), cpu: used, calls, peak_kib })
+    Ok(Burst { tokens, took: ended.since(begun).unsigned_abs(), cpu: used, kernel, calls, peak_kib })
 }
 
 /// A daemon that has taken over every token and filled every sink.
 fn adopted(world: &mut World, host: &Host, program: &Path) -> Result<Daemon> {
     let daemon = host.start(program)?;
-    daemon.events("token.adopted", world.tokens.len(), Duration::from_secs(120))?;
+    daemon.events("token.adopted", world.tokens.len(), Duration::from_secs(180))?;
     world.quiet(Duration::from_secs(60))?;
     ensure!(daemon.told("rotation.started") == 0, "a rotation began before all tokens were adopted: this machine is too busy");
     Ok(daemon)

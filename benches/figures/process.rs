@@ -12,6 +12,14 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(clock_gettime(clock)?.into())
 }
 
+/// The part of it that was spent in the kernel, in steps of 10 ms.
+pub(crate) fn kernel_cpu(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // proc_pid_stat(5): stime is field 15; the name, field 2, may hold blanks and ends with the last bracket.
+    let ticks = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(12)).context("/proc/PID/stat is cut")?;
+    Ok(Duration::from_millis(ticks.parse::<u64>()? * 10))
+}
+
 /// A line of `/proc/PID/status` that is a number of KiB, such as `VmRSS`.
 pub(crate) fn kib(pid: u32, name: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::disk::on_disk;
 use super::fleet::Fleet;
 use crate::clock;
 use crate::ledger;

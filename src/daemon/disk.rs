@@ -13,14 +13,17 @@ where
     E: std::error::Error + Send + 'static,
 {
     let done = if clock::is_simulated() { work() } else { tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())? };
-    done.map_err(|error| {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        text
-    })
+    done.map_err(|error| in_full(&error))
+}
+
+/// An error with all its causes, in one line.
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
