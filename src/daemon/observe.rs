@@ -162,17 +162,23 @@ impl Worker {
             super::fleet::lock(&fleet.usage).insert(self.app.name.clone(), percent / 100.0);
             if percent >= USAGE_PRESSED_PERCENT {
                 // Above three quarters the rate halves: each mint waits for one more place. At 100 and more the provider has said stop.
-                let wait =
-                    answer.usage.regain_after.unwrap_or_else(|| jiff::SignedDuration::from_secs(if percent >= 100.0 { 900 } else { 2 }));
-                self.app.press(wait);
+                let usual = jiff::SignedDuration::from_secs(if percent >= 100.0 { 900 } else { 2 });
+                self.app.press(answer.usage.regain_after.unwrap_or_else(|| self.fit(usual)));
             }
         }
         if let Err(fault) = &answer.result
             && fault.class == FaultClass::Throttled
         {
-            self.app.press(fault.wait.unwrap_or(jiff::SignedDuration::from_mins(15)));
+            self.app.press(fault.wait.unwrap_or_else(|| self.fit(jiff::SignedDuration::from_mins(15))));
         }
         answer
+    }
+
+    /// A pause that the provider did not state, fitted to the life of the token that met it: a quarter of an hour may be more than
+    /// all that a short-lived one has left.
+    fn fit(&self, pause: jiff::SignedDuration) -> jiff::SignedDuration {
+        let life = self.evidence.record().map_or(crate::rotation::schedule::USUAL_LIFE, |record| record.current.life());
+        crate::rotation::schedule::scaled(pause, life)
     }
 
     /// The text of a token, from memory or from the slot that is known to hold it.

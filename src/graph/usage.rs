@@ -13,9 +13,6 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Usage;
 
-/// The wait after a throttle code that came with no time at all.
-pub const THROTTLE_WAIT: SignedDuration = SignedDuration::from_mins(15);
-
 /// The longest wait that is believed: anything above is a defect of the header.
 pub const WAIT_MAX: SignedDuration = SignedDuration::from_hours(6);
 
@@ -59,9 +56,10 @@ impl Pace {
         Self { date, usage, retry_after }
     }
 
-    /// How long to stay away after a throttle code.
-    pub(super) fn throttle_wait(&self) -> SignedDuration {
-        self.usage.regain_after.unwrap_or(THROTTLE_WAIT)
+    /// How long to stay away after a throttle code, where the answer says so. Where it does not, the caller decides: a pause that
+    /// nobody stated must fit the life of the token that it keeps waiting.
+    pub(super) fn throttle_wait(&self) -> Option<SignedDuration> {
+        self.usage.regain_after
     }
 }
 
@@ -197,7 +195,7 @@ mod tests {
             pace(&[("x-business-use-case-usage", r#"{"1":[{"type":"pages","call_count":100,"estimated_time_to_regain_access":19}]}"#)]);
         assert_eq!((buc.usage.percent, buc.usage.regain_after), (Some(100.0), secs(19 * 60)));
         let retry = pace(&[("retry-after", "60")]);
-        assert_eq!((retry.retry_after, retry.throttle_wait()), (secs(60), SignedDuration::from_secs(60)));
+        assert_eq!((retry.retry_after, retry.throttle_wait()), (secs(60), secs(60)));
     }
 
     #[test]
@@ -226,14 +224,14 @@ mod tests {
 
     #[test]
     fn absurd_and_broken_headers_do_no_harm() {
-        assert_eq!(pace(&[]).throttle_wait(), THROTTLE_WAIT);
+        assert_eq!(pace(&[]).throttle_wait(), None);
         for text in ["-5", "NaN", "inf", "0", "soon", ""] {
             let seen = pace(&[("retry-after", text)]);
             assert_eq!(seen.retry_after, None, "{text}");
         }
         assert_eq!(pace(&[("retry-after", "1e300")]).retry_after, Some(WAIT_MAX));
         let days = r#"{"1":[{"estimated_time_to_regain_access":999999999}]}"#;
-        assert_eq!(pace(&[("x-business-use-case-usage", days)]).throttle_wait(), WAIT_MAX);
+        assert_eq!(pace(&[("x-business-use-case-usage", days)]).throttle_wait(), Some(WAIT_MAX));
         let bomb = "[".repeat(5000);
         for text in ["{", "[1,", "nonsense", r#"{"call_count":}"#, r#"{"call_count":1e999}"#, bomb.as_str()] {
             assert_eq!(pace(&[("x-app-usage", text)]).usage.percent, None, "{text}");

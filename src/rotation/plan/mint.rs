@@ -269,7 +269,8 @@ fn mint(subject: &Subject<'_>, rotation: &Rotation) -> Settled {
 /// How long a refusal keeps the next mint away, before doubling.
 fn refusal_pause(fault: &Fault) -> SignedDuration {
     let least = match fault.class {
-        FaultClass::Throttled | FaultClass::Transient | FaultClass::Unreachable => SignedDuration::from_mins(1),
+        FaultClass::Throttled => SignedDuration::from_mins(15),
+        FaultClass::Transient | FaultClass::Unreachable => SignedDuration::from_mins(1),
         FaultClass::TokenDead
         | FaultClass::AppCredential
         | FaultClass::Permission

@@ -158,7 +158,13 @@ fn pause(trouble: &Trouble, life: SignedDuration, what: &str) -> SignedDuration 
     if let Some(asked) = trouble.fault.wait {
         return asked.min(SignedDuration::from_hours(6));
     }
-    let (base, cap) = if trouble.fault.class.passes_by_itself() { (1, 300) } else { (30, 900) };
+    // A store's throttle is over in a second or so; one of the provider counts calls by the hour.
+    let throttled = trouble.fault.class == super::fault::FaultClass::Throttled && matches!(what, "provider" | "refresh" | "revoke");
+    let (base, cap) = match trouble.fault.class.passes_by_itself() {
+        _ if throttled => (900, 900),
+        true => (1, 300),
+        false => (30, 900),
+    };
     let fit = |seconds| scaled(SignedDuration::from_secs(seconds), life);
     backoff(fit(base), fit(cap), trouble.count, &[what])
 }
