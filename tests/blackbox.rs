@@ -27,6 +27,15 @@ mod oracles;
 mod row;
 
 #[cfg(test)]
+#[path = "blackbox/edits.rs"]
+mod edits;
+#[cfg(test)]
+#[path = "blackbox/processes.rs"]
+mod processes;
+#[cfg(test)]
+#[path = "blackbox/provider.rs"]
+mod provider;
+#[cfg(test)]
 use row::{Row, play};
 
 #[tokio::test]
@@ -42,4 +51,29 @@ async fn killed_at_every_call() {
 #[tokio::test]
 async fn answers_are_lost_and_either_side_fails() {
     play(lost::rows()).await;
+}
+
+#[tokio::test]
+async fn the_provider_does_something_else() {
+    play(provider::rows()).await;
+}
+
+#[tokio::test]
+async fn a_person_edits_the_secret() {
+    play(edits::rows()).await;
+}
+
+#[tokio::test]
+async fn two_daemons_at_once() {
+    play(processes::rivals()).await;
+}
+
+#[tokio::test]
+async fn signals_and_reloads() {
+    play(processes::signals()).await;
+}
+
+#[tokio::test]
+async fn starts_under_bad_conditions() {
+    play(processes::starts()).await;
 }

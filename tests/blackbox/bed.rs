@@ -11,7 +11,7 @@ use std::time::Duration;
 use evertoken::clock;
 use evertoken::rotation::record::Record;
 use evertoken::simulator::control::{HeldCall, Simulator};
-use evertoken::simulator::fault::{Fault, Rule, Stage};
+use evertoken::simulator::fault::Rule;
 use evertoken::simulator::graph::knobs::Knobs;
 use evertoken::simulator::graph::{Graph, Issued, serve_on};
 use evertoken::simulator::secrets_manager::{CURRENT, SecretsManager};
@@ -267,11 +267,6 @@ adopt = \"auto\"
 
     pub(crate) fn rule(&self, service: Service, rule: Rule) {
         self.simulator(service).add_rule(rule);
-    }
-
-    /// Holds the next such call.
-    pub(crate) fn hold(&self, service: Service, call: &str, at: Stage) {
-        self.rule(service, Rule::once(call, Fault::Hold { at }));
     }
 
     /// Waits until such a call is held.

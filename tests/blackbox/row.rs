@@ -32,7 +32,6 @@ pub(crate) struct Row {
     known_failing: Option<&'static str>,
     starts: bool,
     rests: bool,
-    rest_within: Duration,
 }
 
 /// A row ready to be played.
@@ -54,7 +53,6 @@ impl Row {
             known_failing: None,
             starts: true,
             rests: true,
-            rest_within: REST_WITHIN,
         }
     }
 
@@ -134,12 +132,6 @@ impl Row {
         self
     }
 
-    /// For waits that the row itself causes.
-    pub(crate) fn rest_within(mut self, limit: Duration) -> Self {
-        self.rest_within = limit;
-        self
-    }
-
     /// A fault of the product that is known: the row must fail until it is mended.
     pub(crate) fn known_failing(mut self, why: Option<&'static str>) -> Self {
         self.known_failing = why;
@@ -166,7 +158,7 @@ impl Row {
             }
             script(&mut bed).await;
             if self.rests {
-                until_rest(&bed, self.rest_within).await;
+                until_rest(&bed, REST_WITHIN).await;
             }
             let shown = shown(&bed).await;
             while !bed.daemons.is_empty() {
