@@ -129,6 +129,10 @@ pub struct Rotation {
     pub base: Known,
     /// How many times a mint was begun.
     pub attempt: u32,
+    /// Who committed the attempt's intent: only that process can know that nothing was sent yet. Other commits that a process makes
+    /// meanwhile (a hold, the same token in a new slot) do not make the attempt its own.
+    #[serde(default)]
+    pub by: String,
     /// How far it is, as far as only a record can know.
     pub stage: Stage,
     /// Why it began (`due`, `requested`).
@@ -361,6 +365,7 @@ mod tests {
             started_at: Timestamp::UNIX_EPOCH,
             base: known("old"),
             attempt: 2,
+            by: "w".into(),
             stage: Stage::Between,
             why: "due".into(),
             renderings: 0,
@@ -390,6 +395,7 @@ mod tests {
                 started_at: Timestamp::UNIX_EPOCH,
                 base: known("b"),
                 attempt: 1,
+                by: String::new(),
                 stage: Stage::Intent,
                 why: String::new(),
                 renderings: 0,

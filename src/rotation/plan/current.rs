@@ -126,6 +126,7 @@ fn take_over<T>(subject: &Subject<'_>, look: &Introspection) -> Settled<T> {
         revoking: false,
     };
     let slots = rotation_slots(store, record);
+    next.unaccounted.extend(super::mint::in_flight(subject));
     if let Some(rotation) = next.end_rotation() {
         if matches!(rotation.stage, Stage::Intent | Stage::Between) {
             for slot in slots.iter().filter(|slot| store.staged.contains(*slot)) {
@@ -222,6 +223,7 @@ pub(super) fn dead<T>(subject: &Subject<'_>) -> Settled<T> {
 fn heal<T>(subject: &Subject<'_>, known: Known, why: &str) -> Settled<T> {
     let mut next = subject.next_record();
     let (dead, token) = (subject.token, known.fingerprint);
+    next.unaccounted.extend(super::mint::in_flight(subject));
     next.end_rotation();
     next.retirees.retain(|retiree| retiree.fingerprint != token);
     next.retire(dead);

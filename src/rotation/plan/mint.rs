@@ -231,7 +231,7 @@ fn mint(subject: &Subject<'_>, rotation: &Rotation) -> Settled {
     let trouble = match mine.map(|mine| &mine.state) {
         Some(AttemptState::NotSent(trouble)) => trouble.as_ref(),
         // This very process committed the intent and lost the acknowledgement: it has sent nothing.
-        None if record.writer == evidence.writer => None,
+        None if rotation.by == evidence.writer => None,
         Some(AttemptState::Refused(fault)) => return refused(subject, rotation, &fault.what, refusal_pause(fault)),
         Some(AttemptState::Unknown(fault)) => return lost(subject, rotation, &fault.what),
         // Another process's attempt, or one from before a crash: whoever made it may still be about to stage.
@@ -293,6 +293,34 @@ fn refused(subject: &Subject<'_>, rotation: &Rotation, why: &str, least: SignedD
     subject.commit(next, CommitKind::AttemptRefused, why.to_owned())
 }
 
+/// The token that the open attempt may have minted and that is nowhere to be seen. Whoever ends the rotation for another reason has to
+/// count it: the process that asked may have died, or may never get its answer.
+pub(super) fn in_flight(subject: &Subject<'_>) -> Option<Unaccounted> {
+    let Subject { evidence, store, record, .. } = *subject;
+    let rotation = record.rotation.as_ref().filter(|rotation| rotation.stage == Stage::Intent)?;
+    let staged = (0..=rotation.renderings).map(|rendering| rotation.slot(&store.identity, rotation.attempt, rendering));
+    let seen = staged.into_iter().any(|slot| store.staged.contains(&slot) || *subject.slot == slot);
+    let ours = |id: &str, attempt| id == rotation.id && attempt == rotation.attempt;
+    let kept = evidence.captured.as_ref().is_some_and(|captured| ours(&captured.rotation, captured.attempt) && captured.token.is_ok());
+    let unsent = match evidence.attempt.as_ref().filter(|mine| ours(&mine.rotation, mine.number)).map(|mine| &mine.state) {
+        Some(AttemptState::NotSent(_) | AttemptState::Refused(_)) => true,
+        Some(AttemptState::Unknown(_) | AttemptState::Answered) => false,
+        None => rotation.by == evidence.writer,
+    };
+    (!seen && !kept && !unsent).then(|| unaccounted(subject, rotation))
+}
+
+fn unaccounted(subject: &Subject<'_>, rotation: &Rotation) -> Unaccounted {
+    let (now, life) = (subject.evidence.clock.provider_now(), subject.life);
+    Unaccounted {
+        rotation: rotation.id.clone(),
+        attempt: rotation.attempt,
+        since: now,
+        // Whatever was minted lives as long as the old one did from its birth, plus a little for clocks.
+        bound: later(now, life.saturating_add(scaled(SignedDuration::from_hours(1), life))),
+    }
+}
+
 /// The attempt may have minted a token that nobody holds: it is counted until it must have ended.
 fn lost(subject: &Subject<'_>, rotation: &Rotation, why: &str) -> Settled {
     let Subject { evidence, record, life, .. } = *subject;
@@ -306,13 +334,7 @@ fn lost(subject: &Subject<'_>, rotation: &Rotation, why: &str) -> Settled {
         not_before: later(now, spacing),
         why: why.to_owned(),
     });
-    next.unaccounted.push(Unaccounted {
-        rotation: rotation.id.clone(),
-        attempt: rotation.attempt,
-        since: now,
-        // Whatever was minted lives as long as the old one did from its birth, plus a little for clocks.
-        bound: later(now, life.saturating_add(scaled(SignedDuration::from_hours(1), life))),
-    });
+    next.unaccounted.push(unaccounted(subject, rotation));
     if let Some(rotation) = next.rotation.as_mut() {
         rotation.stage = Stage::Between;
     }

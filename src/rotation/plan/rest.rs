@@ -41,6 +41,8 @@ fn strays(subject: &Subject<'_>) -> Settled {
         let mut next = subject.next_record();
         let against = staged_against(subject, slot).unwrap_or_else(|| subject.slot.clone());
         next.retirees.push(surplus(slot.clone(), token, evidence.clock.provider_now(), against));
+        // It was counted as lost when its rotation ended before it was staged.
+        next.unaccounted.retain(|row| SlotId::staged(&store.identity, &row.rotation, row.attempt) != *slot);
         return subject.commit(next, CommitKind::Surplus, format!("token {token} was minted and is not needed; it waits to be revoked"));
     }
     Ok(())
@@ -251,6 +253,7 @@ fn start(subject: &Subject<'_>) -> Settled {
     if mint::open(subject).is_some() {
         if let Some(rotation) = next.rotation.as_mut() {
             rotation.attempt += 1;
+            rotation.by.clone_from(&evidence.writer);
             rotation.stage = Stage::Intent;
         }
     } else {
@@ -275,6 +278,7 @@ fn start(subject: &Subject<'_>) -> Settled {
             started_at: now,
             base: next.current.clone(),
             attempt: 1,
+            by: evidence.writer.clone(),
             stage: Stage::Intent,
             why: why.to_owned(),
             renderings: 0,
