@@ -13,15 +13,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evertoken::clock;
 use evertoken::graph::proof::appsecret_proof;
 use evertoken::rotation::record::{Record, Stage};
+use evertoken::rotation::time::Boot;
 use evertoken::rotation::token::Token;
 use evertoken::simulator::fault::fingerprint;
 use evertoken::simulator::graph::Graph;
 use evertoken::simulator::secrets_manager::{CURRENT, SecretDump, SecretsManager};
 use evertoken::simulator::virtual_clock::VirtualClock;
 use evertoken::spool::{SlotContent, Spool, SpoolKey};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -30,7 +32,7 @@ use super::bed::{ENTRY, SECRET, TOKEN};
 /// How often the consumer calls and the watch looks.
 const EVERY: Duration = Duration::from_millis(100);
 /// How long a consumer keeps a token that it read: the `consumer_ttl` of the configuration.
-const CONSUMER_TTL: Duration = Duration::from_secs(1);
+const CONSUMER_TTL: SignedDuration = SignedDuration::from_millis(1000);
 
 /// What consumers read, and from where.
 #[derive(Clone)]
@@ -87,7 +89,6 @@ pub(crate) struct Found {
     /// When each token was last seen where consumers read.
     pub(crate) last_read: BTreeMap<String, Timestamp>,
     pub(crate) calls: u64,
-    pub(crate) tokens: BTreeSet<String>,
 }
 
 pub(crate) type Watch = Rc<RefCell<Found>>;
@@ -160,20 +161,19 @@ fn look(places: &Places, found: &mut Found) {
     }
 }
 
-/// Calls with what the store gave and with what the sink gave, in turn; each is read again only when its time is over.
+/// Calls with what the store gave and with what the sink gave, in turn; each is read again when its time is over.
 async fn call_for_ever(places: Places, found: Watch) {
     let mut kept: Vec<(&'static str, Option<String>)> = Vec::new();
-    let mut turn = 0_u32;
-    let reread = u32::try_from(CONSUMER_TTL.as_millis() / EVERY.as_millis()).unwrap();
+    let mut read: Option<Boot> = None;
+    let mut turn = 0_usize;
     loop {
-        if turn.is_multiple_of(reread) {
-            kept = places.read();
+        if read.is_none_or(|read| clock::boot().since(read) >= CONSUMER_TTL) {
+            (kept, read) = (places.read(), Some(clock::boot()));
         }
-        if let Some((place, Some(text))) = kept.get(usize::try_from(turn).unwrap() % kept.len().max(1)) {
+        if let Some((place, Some(text))) = kept.get(turn % kept.len().max(1)) {
             let answer = ask(places.graph_addr, text.trim()).await;
             let mut found = found.borrow_mut();
             found.calls += 1;
-            found.tokens.insert(fingerprint(text.trim()));
             if !answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                 let said = answer.map_or_else(|error| error.to_string(), |answer| answer.lines().next().unwrap_or_default().to_owned());
                 found.outages.push(format!("{} a call with {} from {place} failed: {said}", places.clock.now(), fingerprint(text.trim())));

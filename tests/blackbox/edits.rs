@@ -48,10 +48,10 @@ pub(crate) fn rows() -> Vec<Case> {
     }
     rows.push(put(When::Intent, true));
     rows.push(put(When::Staged, true));
-    for when in [When::Promoted, When::Propagating] {
-        rows.push(roll_back(when));
-    }
+    rows.push(roll_back(When::Propagating));
+    rows.push(roll_back_before_the_answer());
     rows.push(roll_back_under_revoke());
+    rows.push(held_by_a_person_after_a_crash());
     rows.push(duel());
     rows
 }
@@ -142,6 +142,16 @@ fn roll_back(when: When) -> Case {
     })
 }
 
+/// In the instant between a promotion and its answer a rollback looks like a promotion that was not done: it is done again, and
+/// nobody is harmed.
+fn roll_back_before_the_answer() -> Case {
+    row(Deed::RollBack, When::Promoted, false).play(async |bed: &mut Bed| {
+        moment(bed, When::Promoted).await;
+        bed.manager.roll_back(ENTRY, &version_of(bed, &bed.old.fingerprint), bed.clock.now()).unwrap();
+        bed.release();
+    })
+}
+
 /// Between the last look and the revoke: nobody can prevent it. The living token comes back and a person is told.
 fn roll_back_under_revoke() -> Case {
     row(Deed::RollBack, When::Revoking, false).outage().revoke_unjudged().tolerate("token.dead").play(async move |bed: &mut Bed| {
@@ -183,13 +193,29 @@ fn duel() -> Case {
         shape.age_s = 10;
         shape.token_lines = format!("[tokens.{TOKEN}.schedule]\naudit_interval = \"500ms\"");
     };
-    Row::new("another tool keeps writing").shape(often).mints(0..=0).without_rest().play(async |bed: &mut Bed| {
+    Row::new("another tool keeps writing").shape(often).mints(0..=0).alarm("store.conflict").without_rest().play(async |bed: &mut Bed| {
         bed.until_event("token.adopted").await;
         for _ in 0..8 {
             bed.put_by_person();
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
         assert!(bed.places.record().unwrap().frozen.is_some(), "fights another tool for ever");
+    })
+}
+
+/// Another commit of the process that took over must not make a dead process's attempt its own: one intent, one mint.
+fn held_by_a_person_after_a_crash() -> Case {
+    let held = Rule::once("refresh", Fault::Hold { at: Stage::Answered });
+    let row = Row::new("a hold and a release while a dead process's mint is open").meta(held).mints(2..=2).alarm("token.unaccounted");
+    row.play(async |bed: &mut Bed| {
+        bed.held(Service::Meta, "refresh").await;
+        bed.kill().await;
+        bed.start();
+        while !bed.command(&["hold", TOKEN, "--yes"]).await.0.success() {
+            // Before its first look the daemon does not take orders for a token.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bed.order(&["release", TOKEN, "--yes"]).await;
     })
 }
 

@@ -123,12 +123,12 @@ fn reloads() -> Vec<Case> {
             bed.daemons[0].signal(Signal::SIGHUP);
             super::oracles::until_rest(bed, Duration::from_secs(15)).await;
         }),
-        Row::new("the app's secret changes").shape(|shape| shape.age_s = 10).mints(1..=1).play(changed_secret),
+        Row::new("the app's secret changes").shape(|shape| shape.age_s = 10).outage().play(changed_secret),
     ]
 }
 
-/// Its owner changes the app's secret: calls fail, nothing is minted or revoked meanwhile, consumers with their own copy of the new
-/// secret go on, and a reload takes the new one.
+/// Its owner changes the app's secret: every call fails, those of consumers too, until they are told. Nothing is minted or revoked
+/// meanwhile; a reload takes the secret that is right.
 async fn changed_secret(bed: &mut Bed) {
     bed.until_event("token.adopted").await;
     let app = |secret: &str| App {
@@ -176,7 +176,7 @@ pub(crate) fn starts() -> Vec<Case> {
         refused("a state directory of another user", 1, "belongs to uid", |bed| {
             nix::unistd::chown(&folder(bed, "state-1", 0o700), Some(12345.into()), None).unwrap();
         }),
-        refused("a secret that cannot be read", 2, "app.secret", |bed| std::fs::remove_file(bed.folder.path().join("app.secret")).unwrap()),
+        refused("a secret that cannot be read", 1, "app.secret", |bed| std::fs::remove_file(bed.folder.path().join("app.secret")).unwrap()),
         refused("a configuration with a mistake", 2, "unheard_of", |bed| bed.reconfigure(&bed.config_text(1, "unheard_of = 1"))),
         Row::new("a port that is in use").by_hand().mints(0..=0).without_rest().play(async |bed: &mut Bed| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -218,6 +218,7 @@ pub(crate) fn starts() -> Vec<Case> {
             .mints(0..=0)
             .without_rest()
             .alarm("token.attention")
+            .alarm("token.dead")
             .play(async |bed: &mut Bed| {
                 tokio::time::sleep(Duration::from_millis(1500)).await;
                 bed.start();

@@ -79,6 +79,8 @@ pub(crate) fn rows() -> Vec<Case> {
             .play(killed_new),
         Row::new("the old token is killed from outside during the window").play(async |bed: &mut Bed| {
             bed.until_record("the window runs", |record| record.published.is_some() && record.rotation.is_some()).await;
+            // Consumers keep what they read for a second.
+            tokio::time::sleep(Duration::from_millis(1300)).await;
             bed.graph.set_token_state(&bed.old.fingerprint, TokenState::LoggedOut);
         }),
     ];

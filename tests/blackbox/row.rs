@@ -19,8 +19,12 @@ use super::oracles::{Expect, judge, shown, until_rest};
 
 /// Beds that stand at the same time: they mostly sleep.
 const AT_ONCE: usize = 12;
-/// O8: rest comes within the window and ten seconds after the faults have ended; pauses that scale with the life included.
-const REST_WITHIN: Duration = Duration::from_secs(WINDOW.as_secs() + 10);
+/// O8: rest comes within the window and ten seconds after the faults have ended, pauses that scale with the life included; and as much
+/// again, because two dozen debug builds may share two cores here.
+const REST_WITHIN: Duration = Duration::from_secs(2 * (WINDOW.as_secs() + 10));
+
+/// Rows that fail because the product is wrong, each with the reason. A row that passes again must leave this list.
+const KNOWN_FAILING: &[(&str, &str)] = &[];
 
 /// What goes wrong, and what is expected.
 pub(crate) struct Row {
@@ -29,7 +33,6 @@ pub(crate) struct Row {
     knobs: Knobs,
     rules: Vec<(Service, Rule)>,
     expect: Expect,
-    known_failing: Option<&'static str>,
     starts: bool,
     rests: bool,
 }
@@ -50,7 +53,6 @@ impl Row {
             knobs: Knobs::default(),
             rules: Vec::new(),
             expect: Expect::default(),
-            known_failing: None,
             starts: true,
             rests: true,
         }
@@ -132,12 +134,6 @@ impl Row {
         self
     }
 
-    /// A fault of the product that is known: the row must fail until it is mended.
-    pub(crate) fn known_failing(mut self, why: Option<&'static str>) -> Self {
-        self.known_failing = why;
-        self
-    }
-
     /// Nothing but the faults.
     pub(crate) fn run(self) -> Case {
         self.play(async |_bed: &mut Bed| ())
@@ -147,7 +143,8 @@ impl Row {
     pub(crate) fn play(self, script: impl AsyncFnOnce(&mut Bed) + 'static) -> Case {
         let story = Rc::new(Story::default());
         let told = story.clone();
-        let (name, known_failing) = (self.name.clone(), self.known_failing);
+        let name = self.name.clone();
+        let known_failing = KNOWN_FAILING.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
         let play = Box::pin(async move {
             let mut bed = Bed::new(&self.shape, self.knobs, told).await;
             for (service, rule) in self.rules {
