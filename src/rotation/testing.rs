@@ -134,5 +134,14 @@ pub(crate) fn revoking() -> Record {
 
 /// A rotation away from the token "old", at its first attempt.
 pub(crate) fn rotation(stage: Stage) -> Rotation {
-    Rotation { id: "r1".into(), started_at: later(NOW, -DAY), base: known("old"), attempt: 1, stage, why: "due".into(), renderings: 0 }
+    Rotation {
+        id: "r1".into(),
+        started_at: later(NOW, -DAY),
+        base: known("old"),
+        attempt: 1,
+        by: "writer".into(),
+        stage,
+        why: "due".into(),
+        renderings: 0,
+    }
 }

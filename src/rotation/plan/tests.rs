@@ -133,9 +133,31 @@ fn a_refusal_mints_nothing_and_counts_nothing() {
     assert_eq!((kind, next.unaccounted.len()), (CommitKind::AttemptRefused, 0));
 }
 
+/// An attempt that another process began; the last commit was this process's own, of something else (a hold that was released).
+fn anothers_intent() -> Record {
+    let mut record = intent();
+    record.rotation.as_mut().expect("an intent").by = "other".into();
+    record
+}
+
+#[test]
+fn a_persons_edit_counts_what_a_dead_process_may_have_minted() {
+    let theirs = Fingerprint::of("theirs");
+    let edited = |record: Record| {
+        let mut evidence = evidence(&record);
+        store(&mut evidence).current = Some((SlotId::new("theirs"), content(theirs)));
+        evidence.looks.insert(theirs, seen(looked(&young("theirs"))));
+        let (kind, next) = committed(plan(&evidence, &policy()));
+        assert_eq!((kind, next.rotation), (CommitKind::ForeignAdopted, None));
+        next.unaccounted.len()
+    };
+    assert_eq!(edited(anothers_intent()), 1);
+    assert_eq!(edited(intent()), 0, "this process knows that it has sent nothing");
+}
+
 #[test]
 fn anothers_attempt_is_waited_for_before_it_counts_as_lost() {
-    let mut evidence = evidence(&Record { writer: "other".into(), ..intent() });
+    let mut evidence = evidence(&anothers_intent());
     assert_eq!(waits_for(&plan(&evidence, &policy())), "attempt_elsewhere");
     evidence.clock.boot = boot().plus(SignedDuration::from_mins(1));
     assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Store));
