@@ -176,10 +176,7 @@ impl Worker {
         let mut state = match answer.result {
             Ok(refreshed) => {
                 self.capture(fleet, rotation, attempt, refreshed.text).await;
-                if self.evidence.captured.as_ref().is_some_and(|captured| captured.token == Ok(base)) {
-                    // The same token, perhaps with another end: what was known of it is from before.
-                    self.evidence.looks.remove(&base);
-                }
+                self.evidence.looks.remove(&base); // Its end may have moved: the same token may have come back.
                 AttemptState::Answered
             }
             // Only a failure to connect has no answer of Graph's and is certain all the same.

@@ -1,7 +1,7 @@
 //! What all tokens of one process share: the state directory's spool and ledger, the breaker, the pace, the apps, the status.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::SignedDuration;
@@ -88,8 +88,8 @@ impl App {
 
 /// Everything shared.
 pub struct Fleet {
-    /// Signs the records of this process.
-    pub writer: String,
+    writer: String,
+    workers: AtomicU64,
     /// Sealed slots for captured tokens.
     pub spool: Arc<Spool>,
     /// The audit of everything that was done.
@@ -120,6 +120,7 @@ impl Fleet {
         let breaker = Mutex::new(Breaker::new(veto.read()));
         Self {
             writer,
+            workers: AtomicU64::new(0),
             spool: Arc::new(spool),
             ledger: Scribe::new(ledger),
             metrics,
@@ -133,6 +134,13 @@ impl Fleet {
             stopping: AtomicBool::new(false),
             stopped: tokio::sync::Notify::new(),
         }
+    }
+
+    /// A name under which one worker signs its records. One for each: a worker that takes another's place (after a panic, or a change of
+    /// its configuration) knows as little of what that one has sent as another process does.
+    #[must_use]
+    pub fn sign(&self) -> String {
+        format!("{}.{}", self.writer, self.workers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Nothing new is begun from now on.

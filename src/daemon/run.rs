@@ -1,6 +1,6 @@
 //! The loop: what is due runs on a bounded pool, one pass a token at a time; everything else only wakes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -196,7 +196,8 @@ impl Daemon {
                 let Some(row) = self.rows.get_mut(token) else { return };
                 row.urgency = worker.urgency();
                 if row.retired {
-                    return self.drop_row(token);
+                    self.drop_row(token);
+                    return self.add_missing();
                 }
                 row.worker = Some(worker);
                 let waiting = !row.orders.is_empty();
@@ -218,7 +219,8 @@ impl Daemon {
             "a pass of this token panicked; no other token is touched, and it starts afresh in a minute. Report it with the panic line above"
         );
         if row.retired {
-            return self.drop_row(token);
+            self.drop_row(token);
+            return self.add_missing();
         }
         row.worker = self.blueprint.worker(&row.name, &self.fleet).map(Box::new);
         self.planner.schedule(token, clock::boot().plus(SignedDuration::from_mins(1)));
@@ -269,18 +271,25 @@ impl Daemon {
     /// configured is only no longer looked after, nothing of it is revoked.
     fn take_tokens(&mut self, blueprint: Arc<dyn Blueprint>) {
         let old = std::mem::replace(&mut self.blueprint, blueprint.clone());
-        let wanted: BTreeMap<String, String> = blueprint.tokens().into_iter().collect();
+        let wanted: BTreeSet<String> = blueprint.tokens().into_iter().map(|(name, _app)| name).collect();
         let gone: Vec<usize> = self
             .by_name
             .iter()
-            .filter(|(name, _)| !wanted.contains_key(*name) || blueprint.digest(name) != old.digest(name))
+            .filter(|(name, _)| !wanted.contains(*name) || blueprint.digest(name) != old.digest(name))
             .map(|(_, token)| *token)
             .collect();
         for token in gone {
             self.drop_row(token);
         }
-        for (name, app) in wanted {
-            if self.by_name.contains_key(&name) {
+        self.add_missing();
+    }
+
+    /// A worker for each token without one. Where a former worker's pass still runs it waits: two would share one spool slot.
+    fn add_missing(&mut self) {
+        let blueprint = self.blueprint.clone();
+        let running: BTreeSet<String> = self.tasks.values().filter_map(|token| Some(self.rows.get(*token)?.name.clone())).collect();
+        for (name, app) in blueprint.tokens() {
+            if self.by_name.contains_key(&name) || running.contains(&name) {
                 continue;
             }
             let Some(worker) = blueprint.worker(&name, &self.fleet) else { continue };

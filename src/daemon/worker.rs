@@ -64,7 +64,7 @@ impl Worker {
     /// A worker that knows nothing yet.
     #[must_use]
     pub fn new(policy: Policy, app: Arc<App>, place: Place, sinks: Vec<Place>, fleet: &Fleet) -> Self {
-        let evidence = Evidence::new(app.clock(), fleet.writer.clone(), &policy.sinks, Vec::new());
+        let evidence = Evidence::new(app.clock(), fleet.sign(), &policy.sinks, Vec::new());
         let announcer = Announcer::new(policy.token.clone());
         Self { policy, app, place, sinks, evidence, wallet: HashMap::new(), payload: None, announcer, spool_read: false }
     }
@@ -252,7 +252,7 @@ impl Worker {
                     let number = record.number;
                     let effect = Effect::Commit { record, kind: CommitKind::Command, detail: detail.clone(), read_back };
                     self.act(fleet, &effect).await;
-                    if self.evidence.record().is_some_and(|record| record.number == number && record.writer == fleet.writer) {
+                    if self.evidence.record().is_some_and(|record| record.number == number && record.writer == self.evidence.writer) {
                         self.show(fleet);
                         return Ok(detail);
                     }

@@ -18,7 +18,6 @@ pub const SCHEMA: u32 = 1;
 
 /// Fingerprints of ended tokens that are remembered, so that one coming back is noticed.
 const RETIRED_KEPT: usize = 16;
-
 /// Ended rotations that are remembered, so that a token staged late by a slow rotator is known for what it is.
 const PAST_KEPT: usize = 4;
 
@@ -129,9 +128,7 @@ pub struct Rotation {
     pub base: Known,
     /// How many times a mint was begun.
     pub attempt: u32,
-    /// Who committed the attempt's intent: only that process can know that nothing was sent yet. Other commits that a process makes
-    /// meanwhile (a hold, the same token in a new slot) do not make the attempt its own.
-    #[serde(default)]
+    /// Who committed the attempt's intent; later commits by others do not make it theirs. Only that worker knows what it has sent.
     pub by: String,
     /// How far it is, as far as only a record can know.
     pub stage: Stage,
@@ -178,8 +175,7 @@ pub struct Retiree {
     pub since: Timestamp,
     /// When it ends by itself, where known.
     pub expires: Option<Expiry>,
-    /// The slot that somebody might still want to replace with it. While that one is current, a paused rotator could still promote
-    /// this token, so it is not revoked.
+    /// While this slot is current, a paused rotator could still promote the token over it, so it is not revoked.
     pub staged_against: Option<SlotId>,
     /// It may be revoked from now on.
     #[serde(default)]

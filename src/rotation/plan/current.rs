@@ -126,7 +126,7 @@ fn take_over<T>(subject: &Subject<'_>, look: &Introspection) -> Settled<T> {
         revoking: false,
     };
     let slots = rotation_slots(store, record);
-    next.unaccounted.extend(super::mint::in_flight(subject));
+    next.unaccounted.extend(super::lost::in_flight(subject));
     if let Some(rotation) = next.end_rotation() {
         if matches!(rotation.stage, Stage::Intent | Stage::Between) {
             for slot in slots.iter().filter(|slot| store.staged.contains(*slot)) {
@@ -187,7 +187,9 @@ fn living<'a>(subject: &Subject<'a>, slot: &SlotId, token: Fingerprint) -> Settl
     if content.as_ref().and_then(Content::token) != Some(token) {
         return Ok(None);
     }
-    let looked = ask(evidence, *life, evidence.looks.get(&token), fresh.max(asked_of_store(evidence)), Look::Introspect(token))?;
+    // A look from before our own revoke says nothing about what lives now.
+    let since = evidence.revoke.as_ref().map_or(fresh, |tried| tried.at.max(fresh)).max(asked_of_store(evidence));
+    let looked = ask(evidence, *life, evidence.looks.get(&token), since, Look::Introspect(token))?;
     Ok(Some(&looked.introspection).filter(|look| adoptable(policy, look).is_ok()))
 }
 
@@ -223,7 +225,7 @@ pub(super) fn dead<T>(subject: &Subject<'_>) -> Settled<T> {
 fn heal<T>(subject: &Subject<'_>, known: Known, why: &str) -> Settled<T> {
     let mut next = subject.next_record();
     let (dead, token) = (subject.token, known.fingerprint);
-    next.unaccounted.extend(super::mint::in_flight(subject));
+    next.unaccounted.extend(super::lost::in_flight(subject));
     next.end_rotation();
     next.retirees.retain(|retiree| retiree.fingerprint != token);
     next.retire(dead);

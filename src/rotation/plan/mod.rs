@@ -23,6 +23,7 @@ use super::token::Fingerprint;
 
 mod current;
 mod entry;
+mod lost;
 mod mint;
 mod publish;
 mod rest;

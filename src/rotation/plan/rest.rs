@@ -201,7 +201,7 @@ fn waiting(subject: &Subject<'_>, due: Option<Timestamp>) -> Reason {
         (Some(due), Some(rotation), Some(pause)) => {
             let lost = subject.record.unaccounted.iter().filter(|row| row.rotation == rotation.id).count();
             let text = format!("the next mint is tried {due}, after {} failure(s): {}", pause.count, pause.why);
-            if lost >= mint::LOST_TOLERATED || pause.count >= 3 {
+            if lost >= super::lost::LOST_TOLERATED || pause.count >= 3 {
                 Reason::attention("mint_failing", text, "nothing is lost, the current token works; see `evertoken explain`")
             } else {
                 Reason::calm("mint_retrying", text)
