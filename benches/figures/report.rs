@@ -72,7 +72,7 @@ fn rows(figures: &Figures) -> Vec<Row> {
             value: mib(rest.resident_kib),
             most: 12.0,
             unit: "MiB",
-            lever: "Most of it is the program's own text and its libraries', see below. A static executable saves 1.5 MiB of libraries and relocations \
+            lever: "Most of it is the program's own text and its libraries, see below. A static executable saves 1.5 MiB of libraries and relocations \
                     (tried: `-C target-feature=+crt-static -C relocation-model=static`); the SDK's share of the text is the next.",
         },
         Row {
@@ -104,8 +104,8 @@ fn rows(figures: &Figures) -> Vec<Row> {
             value: ours / (python.cpu_s / count(python.calls)),
             most: 0.25,
             unit: "of Python's",
-            lever: "Half of it is the kernel's, most of that for what the script does not do: sealing in the spool, the ledger and the file are on the disk \
-                    before a step counts (fsync). Of the rest the AWS SDK takes most; requests signed by hand would take a third of that.",
+            lever: "About half of it is the kernel's: sockets, and what the script does not do, since spool, ledger and file are on the disk before a step \
+                    counts. Of the rest the AWS SDK takes most; requests signed by hand would take a third of that.",
         });
     }
     rows
