@@ -160,9 +160,8 @@ impl Page<'_> {
                 .to_owned(),
             format!("What ends it: its own end, {} at the latest ({}).", instant(row.ends_by), from(row.ends_by, self.now)),
             format!(
-                "What to do: nothing. To end it at once, revoke all tokens of the system user in Meta's business settings, put a new one in the \
-                 place of the current one immediately (`evertoken generate {name}`), and say so: `evertoken ledger close \
-                 --revoked-all-at TIME`."
+                "What to do: nothing. To end it at once, revoke all tokens of the system user in Meta's business settings, put a new one into \
+                 the entry immediately (it is taken over at sight), and say so: `evertoken ledger close {name} --revoked-all-at TIME`."
             ),
             "What not to do: do not revoke all tokens unless a new one can be made at once, since that kills the current token as well and \
              consumers fail until then. Do not rotate to get rid of it: a rotation ends only tokens that are held."

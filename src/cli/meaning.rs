@@ -64,7 +64,7 @@ fn held(code: &str) -> Option<Meaning> {
         "entry_empty" => told("a first token", "consumers of this entry find no token", "a token in the entry"),
         "entry_unreadable" => told("a person", NOT_CARED_FOR, "a `payload` setting that fits the entry, or the reverse"),
         "wrong_identity" => told("a person", NO_ROTATION, "a configuration that fits the token, or the reverse"),
-        "never_expires" => told("nothing", "a leak of this token has no end by itself", "`evertoken migrate`, if that is wanted"),
+        "never_expires" => told("nothing", "a leak of this token has no end by itself", "a token that expires, put into the entry"),
         "gate_waiting" => told("acknowledgements", BOTH_LIVE, "every named consumer has confirmed the new token"),
         "breaker" => told("`breaker close`", BOTH_LIVE, "`evertoken breaker close`"),
         "business_integration" => told("the client", BOTH_LIVE, "the client removes the app, or the token ends by itself"),

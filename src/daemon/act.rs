@@ -89,8 +89,12 @@ impl Worker {
     }
 
     async fn commit(&mut self, fleet: &Fleet, record: &Record, kind: CommitKind, detail: &str, read_back: bool) -> Result<(), Fault> {
-        if kind == CommitKind::Intent {
-            self.make_room(fleet, record).await;
+        if kind == CommitKind::Intent && self.evidence.spool_trouble.is_none() {
+            self.make_room(fleet).await;
+            if let Some(trouble) = &self.evidence.spool_trouble {
+                // The plan did not know of it. It decides anew: to wait, or to go on without a spool because the token is about to end.
+                return Err(Fault::new(Certainty::NotDone, FaultClass::Limit, format!("no room for a token in the spool: {trouble}")));
+            }
         }
         let bytes = record.encode().map_err(|error| Fault::new(Certainty::NotDone, FaultClass::Limit, error.to_string()))?;
         self.place_to_write(fleet).await;
@@ -110,52 +114,30 @@ impl Worker {
     }
 
     fn after_commit(&mut self, fleet: &Fleet, record: &Record, kind: CommitKind) {
-        match kind {
-            CommitKind::Intent => {
-                let number = record.rotation.as_ref().map_or(1, |rotation| rotation.attempt);
-                let rotation = record.rotation.as_ref().map(|rotation| rotation.id.clone()).unwrap_or_default();
-                self.evidence.attempt = Some(Attempt { rotation, number, state: AttemptState::NotSent(None) });
-                self.evidence.revoke = None;
-            }
-            CommitKind::Revoked => {
-                // Only a revoke of this process proves the canary.
-                if self.evidence.revoke.take().is_some() {
-                    fleet.breaker(crate::rotation::breaker::Breaker::prove);
-                }
-            }
-            CommitKind::Quarantined => {
-                let opened = fleet.breaker(|breaker| breaker.reject(clock::boot(), clock::wall(), fleet.size()));
-                if opened {
-                    let why = fleet.breaker(|breaker| breaker.veto().map(|veto| veto.why.clone())).unwrap_or_default();
-                    tracing::error!(
-                        event = "breaker.opened",
-                        alert = true,
-                        token = self.policy.token,
-                        why,
-                        "revokes are forbidden for the whole fleet until `evertoken breaker close`"
-                    );
-                }
-            }
-            CommitKind::Adopted
-            | CommitKind::ForeignAdopted
-            | CommitKind::Rebased
-            | CommitKind::AttemptRefused
-            | CommitKind::AttemptUnknown
-            | CommitKind::Extended
-            | CommitKind::Surplus
-            | CommitKind::Unpublished
-            | CommitKind::Published
-            | CommitKind::Revoking
-            | CommitKind::Expired
-            | CommitKind::Healing
-            | CommitKind::Frozen
-            | CommitKind::Command
-            | CommitKind::Accounted => {}
+        if kind == CommitKind::Intent {
+            let number = record.rotation.as_ref().map_or(1, |rotation| rotation.attempt);
+            let rotation = record.rotation.as_ref().map(|rotation| rotation.id.clone()).unwrap_or_default();
+            self.evidence.attempt = Some(Attempt { rotation, number, state: AttemptState::NotSent(None) });
+            self.evidence.revoke = None;
+        }
+        // Only a revoke of this process proves the canary.
+        if kind == CommitKind::Revoked && self.evidence.revoke.take().is_some() {
+            fleet.breaker(crate::rotation::breaker::Breaker::prove);
+        }
+        if kind == CommitKind::Quarantined && fleet.breaker(|breaker| breaker.reject(clock::boot(), clock::wall(), fleet.size())) {
+            let why = fleet.breaker(|breaker| breaker.veto().map(|veto| veto.why.clone())).unwrap_or_default();
+            tracing::error!(
+                event = "breaker.opened",
+                alert = true,
+                token = self.policy.token,
+                why,
+                "revokes are forbidden for the whole fleet until `evertoken breaker close`"
+            );
         }
     }
 
     /// The slot for the captured token is made before the mint, while there is still time to say that it cannot be.
-    async fn make_room(&mut self, fleet: &Fleet, _record: &Record) {
+    async fn make_room(&mut self, fleet: &Fleet) {
         let (spool, token) = (fleet.spool.clone(), self.policy.token.clone());
         let trouble = on_disk(move || spool.allocate(&token)).await.err();
         if trouble.is_some() {

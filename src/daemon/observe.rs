@@ -18,6 +18,8 @@ use crate::rotation::token::{Fingerprint, Token};
 use crate::spool::SlotContent;
 use crate::store::{Held, RecordBytes};
 
+/// How long after a record was seen a look that does not show it counts as late; after that, somebody removed it.
+const STALE_READ: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 /// From this usage on the app's calls are spaced.
 const USAGE_PRESSED_PERCENT: f64 = 75.0;
 
@@ -42,6 +44,14 @@ impl Worker {
         };
         let known = self.evidence.store.value().map(|store| (store.record_number, store.record_seen));
         let record_number = looked.record.as_ref().map_or(0, |record| record.number);
+        if let Some((number, seen)) = known
+            && record_number < number
+            && clock::boot().since(seen) < STALE_READ
+        {
+            // A store that reads late shows yesterday's labels beside today's: nothing of such a look is believed.
+            let what = format!("the store still shows record {record_number}, record {number} is known to stand");
+            return self.evidence.store.failed(Fault::new(Certainty::NotDone, FaultClass::Transient, what), clock::boot());
+        }
         let record_seen = known.filter(|(number, _)| *number == record_number).map_or_else(clock::boot, |(_, seen)| seen);
         let current = looked.current.map(|held| self.take_current(held, asked));
         let store = StoreEvidence {

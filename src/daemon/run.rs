@@ -1,7 +1,6 @@
 //! The loop: what is due runs on a bounded pool, one pass a token at a time; everything else only wakes it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +17,9 @@ use crate::clock;
 use crate::rotation::time::Boot;
 
 mod orders;
+mod seams;
+
+pub use seams::{Blueprint, Heart, Reload, Reloading};
 
 /// Passes that run at the same time.
 const POOL: usize = 16;
@@ -27,38 +29,6 @@ const BEAT_MAX: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// How often something that is missing is looked for again.
 const RETRY_MISSING: SignedDuration = SignedDuration::from_secs(30);
-
-/// Makes workers from the configuration in force.
-pub trait Blueprint: Send + Sync {
-    /// The configured tokens: name and app.
-    fn tokens(&self) -> Vec<(String, String)>;
-    /// A fresh worker; `None` for a name that is not configured.
-    fn worker(&self, name: &str, fleet: &Fleet) -> Option<Worker>;
-    /// A text that differs whenever the token's configuration does.
-    fn digest(&self, name: &str) -> Option<String>;
-    /// Whether something is missing that may come by itself, so that another reload is worth a try.
-    fn waiting(&self) -> bool;
-}
-
-/// Reads the configuration again: a new blueprint, or all its mistakes.
-pub type Reload = Box<dyn Fn() -> Reloading + Send>;
-
-/// A reload under way: a secret that lies in a store takes time to read, and the loop goes on meanwhile.
-pub type Reloading = Pin<Box<dyn Future<Output = Result<Arc<dyn Blueprint>, String>> + Send>>;
-
-/// What tells the outside that the loop turns.
-pub trait Heart: Send {
-    /// The loop turned.
-    fn beat(&mut self);
-    /// How long the loop may rest between two turns, where somebody watches it.
-    fn patience(&self) -> Option<Duration>;
-    /// A reload began or ended.
-    fn reloading(&mut self, begins: bool);
-    /// A reload was refused or taken.
-    fn reloaded(&mut self, taken: bool);
-    /// The daemon stops.
-    fn stopping(&mut self);
-}
 
 /// The daemon.
 pub struct Daemon {
@@ -278,6 +248,15 @@ impl Daemon {
             .filter(|(name, _)| !wanted.contains(*name) || blueprint.digest(name) != old.digest(name))
             .map(|(_, token)| *token)
             .collect();
+        let dropped: Vec<&str> = self.by_name.keys().filter(|name| !wanted.contains(*name)).map(String::as_str).collect();
+        if !dropped.is_empty() {
+            tracing::warn!(
+                event = "config.dropped",
+                alert = true,
+                "no longer configured, so no longer looked after; nothing of theirs is revoked, and they end by themselves: {}",
+                dropped.join(", ")
+            );
+        }
         for token in gone {
             self.drop_row(token);
         }

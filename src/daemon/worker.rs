@@ -16,6 +16,7 @@ use crate::rotation::health::{Phase, TokenStatus, phase, status};
 use crate::rotation::payload::{Ingredients, Payload};
 use crate::rotation::plan::{CommitKind, Effect, Look, Reason, Step, plan};
 use crate::rotation::policy::Policy;
+use crate::rotation::record::RetireeKind;
 use crate::rotation::time::Boot;
 use crate::rotation::token::{Fingerprint, Token};
 use crate::store::SecretStore;
@@ -146,11 +147,8 @@ impl Worker {
                 Step::Hold { again, why } => return self.end(fleet, *again, why.clone(), &step),
             }
         }
-        let why = Reason::attention(
-            "step_limit",
-            format!("{STEPS_MAX} steps without coming to rest"),
-            "report this: the log shows the steps; it goes on at the next tick",
-        );
+        let text = format!("{STEPS_MAX} steps without coming to rest");
+        let why = Reason::attention("step_limit", text, "report this: the log shows the steps; it goes on at the next tick");
         let next = self.evidence.clock.boot.plus(self.policy.tick);
         let step = Step::Wait { until: next, why: why.clone() };
         self.end(fleet, next, why, &step)
@@ -177,7 +175,10 @@ impl Worker {
     /// Keeps token texts out of memory while there is no use for them.
     fn forget(&mut self) {
         let quiet = self.evidence.captured.is_none()
-            && self.evidence.record().is_none_or(|record| record.rotation.is_none() && record.retirees.is_empty());
+            && self
+                .evidence
+                .record()
+                .is_none_or(|record| record.rotation.is_none() && record.retirees.iter().all(|retiree| retiree.why == RetireeKind::Left));
         if quiet {
             self.wallet.clear();
             self.payload = None;
@@ -188,6 +189,8 @@ impl Worker {
             self.evidence.calls.retain(|token, _| Some(*token) == current);
             self.evidence.attempt = None;
             self.evidence.revoke = None;
+            // At rest every step has been done by somebody; only a sink may still be in trouble.
+            self.evidence.effects.retain(|effect, _| effect.starts_with("publish "));
         }
     }
 
@@ -210,6 +213,13 @@ impl Worker {
     /// # Errors
     /// Why it is refused, or could not be done.
     pub async fn command(&mut self, fleet: &Fleet, command: &Command) -> Result<String, String> {
+        if matches!(command, Command::RevokedAll { .. }) {
+            // It is held against what the provider says of the current token.
+            self.observe(fleet, &Look::Store).await;
+            if let Some(token) = self.evidence.record().map(|record| record.current.fingerprint) {
+                self.observe(fleet, &Look::Introspect(token)).await;
+            }
+        }
         self.commit_decided(fleet, false, |evidence, policy| command::decide(evidence, policy, command)).await
     }
 
@@ -328,9 +338,11 @@ impl Worker {
         self.wallet.insert(token.fingerprint(), token);
     }
 
-    /// Once, at the start: a token that an earlier process captured.
+    /// At the start: a token that an earlier process captured. Later again for as long as the slot is in trouble, so that mending it
+    /// is noticed.
     async fn read_spool(&mut self, fleet: &Fleet) {
-        if !std::mem::replace(&mut self.spool_read, true) {
+        let trouble = self.evidence.spool_trouble.is_some() && self.evidence.captured.is_none();
+        if !std::mem::replace(&mut self.spool_read, true) || trouble {
             self.look_into_spool(fleet).await;
         }
     }

@@ -82,6 +82,17 @@ pub fn decide(evidence: &Evidence, policy: &Policy, command: &Command) -> Answer
             Answer::Commit(Box::new(next), "released".to_owned())
         }
         Command::RevokedAll { at } => {
+            if *at > now {
+                return Answer::Refused(format!("{at} has not come yet: give the time at which all tokens of the user were revoked"));
+            }
+            // If all of them were revoked then, the current one cannot be older and alive.
+            let alive = evidence.look(record.current.fingerprint).is_some_and(|seen| seen.value.introspection.valid);
+            if alive && record.current.issued_at < *at {
+                return Answer::Refused(format!(
+                    "the current token was made at {} and is alive, so not all tokens of the user were revoked at {at}; nothing was closed",
+                    record.current.issued_at
+                ));
+            }
             next.unaccounted.retain(|row| row.since > *at);
             let closed = record.unaccounted.len() - next.unaccounted.len();
             if closed == 0 {

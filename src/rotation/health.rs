@@ -113,6 +113,12 @@ fn conditions(evidence: &Evidence, policy: &Policy, record: Option<&Record>, why
             list.push(condition("Unaccounted", "True", "unaccounted", &text, Some(remedy), Severity::Attention));
         }
     }
+    if let Some(trouble) = &evidence.spool_trouble {
+        let text = format!("the spool cannot take a token: {trouble}");
+        let remedy = "free the disk, or move the token's file under spool/ in the state directory away; it is looked at again by itself. \
+                      No token is minted meanwhile unless the current one is about to end";
+        list.push(condition("Spool", "True", "spool", &text, Some(remedy), Severity::Attention));
+    }
     if let Some(offset) = evidence.clock.offset().filter(|offset| offset.abs() > jiff::SignedDuration::from_mins(5)) {
         let text = format!("the host's clock is {:#} off the provider's", jiff::SignedDuration::from_secs(offset.as_secs()));
         list.push(condition(
@@ -155,6 +161,11 @@ fn ready(evidence: &Evidence, policy: &Policy, record: Option<&Record>) -> Condi
 /// Overdue: the refresh point is past by more than a tenth of what was left then.
 fn overdue(evidence: &Evidence, policy: &Policy, record: &Record) -> Option<(&'static str, String)> {
     let current = &record.current;
+    // A successor that is promoted and not yet in every place is the refresh that was due.
+    let held = evidence.store.value().and_then(|store| store.current.as_ref()).and_then(|(_, content)| content.token());
+    if held.is_some_and(|held| held != current.fingerprint) {
+        return None;
+    }
     let Expiry::At(end) = current.expires else { return None };
     let due = refresh_due(policy, current.issued_at, current.life(), &current.fingerprint.whole());
     let now = evidence.clock.provider_now();

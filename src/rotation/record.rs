@@ -1,9 +1,8 @@
 //! The record of a token: one small document without any token in it, kept in the secret's own entry and changed by
 //! compare-and-set on its number.
 //!
-//! It is the memory that survives everything else. Whoever reads it, on whatever host, carries the rotation on. What can be seen
-//! by looking (which slot is current, whether a token is staged, whether it is alive) is *not* in it: evidence beats memory (I8),
-//! and the phase is derived from both each time.
+//! Whoever reads it, on whatever host, carries the rotation on. What can be seen by looking (which slot is current, whether a token
+//! lives) is *not* in it: evidence beats memory (I8), and the phase is derived from both each time.
 
 use std::collections::BTreeSet;
 
@@ -192,6 +191,8 @@ pub enum RetireeKind {
     Surplus,
     /// It failed verification.
     Quarantined,
+    /// A person replaced it: it ends by itself, and stays findable to take the place of a dead one.
+    Left,
 }
 
 /// A token that may exist and that nobody holds.
@@ -218,7 +219,7 @@ pub struct Backoff {
     pub why: String,
 }
 
-/// Something that a person or the daemon decided.
+/// What a person or the daemon decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     /// When.
@@ -315,7 +316,7 @@ impl Record {
     /// The bytes to store.
     ///
     /// # Errors
-    /// Never for a record made here: all its parts are plain data. Kept as a result so that nothing has to be assumed.
+    /// Never for a record made here: all its parts are plain data.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
         serde_json::to_vec(self).map_err(|error| RecordError::Damaged { number: self.number, why: error.to_string() })
     }
@@ -344,8 +345,7 @@ impl Record {
 }
 
 fn keep_last<T>(list: &mut Vec<T>, kept: usize) {
-    let surplus = list.len().saturating_sub(kept);
-    list.drain(..surplus);
+    list.drain(..list.len().saturating_sub(kept));
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub fn victim(record: &Record, current: &SlotId) -> Option<Victim> {
         });
     let retiree = || {
         let waits = |retiree: &&super::record::Retiree| retiree.staged_against.as_ref() == Some(current);
-        let chosen = record.retirees.iter().find(|retiree| !waits(retiree)).or_else(|| record.retirees.first())?;
+        let ours = || record.retirees.iter().filter(|retiree| retiree.why != RetireeKind::Left);
+        let chosen = ours().find(|retiree| !waits(retiree)).or_else(|| ours().next())?;
         Some(Victim {
             slot: chosen.slot.clone(),
             fingerprint: chosen.fingerprint,

@@ -114,7 +114,10 @@ fn put(when: When, killed: bool) -> Case {
         .await;
         // What a person replaced may be a backup somewhere: it ends by itself. What only we made is revoked.
         bed.until("nothing is under way", Duration::from_secs(14), |bed| {
-            bed.places.record().is_some_and(|record| record.rotation.is_none() && record.retirees.is_empty())
+            bed.places.record().is_some_and(|record| {
+                record.rotation.is_none()
+                    && record.retirees.iter().all(|retiree| retiree.why == evertoken::rotation::record::RetireeKind::Left)
+            })
         })
         .await;
         assert!(bed.works(&theirs.fingerprint), "what a person put was revoked");

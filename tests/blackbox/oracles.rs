@@ -36,8 +36,10 @@ pub(crate) fn restless(bed: &Bed) -> Option<String> {
     if let Some(rotation) = &record.rotation {
         return Some(format!("a rotation is {:?}, attempt {}", rotation.stage, rotation.attempt));
     }
-    if !record.retirees.is_empty() {
-        return Some(format!("{} tokens wait to be revoked", record.retirees.len()));
+    // What a person replaced ends by itself.
+    let waiting = record.retirees.iter().filter(|retiree| retiree.why != evertoken::rotation::record::RetireeKind::Left).count();
+    if waiting > 0 {
+        return Some(format!("{waiting} tokens wait to be revoked"));
     }
     let current = record.current.fingerprint.to_string();
     for (place, text) in bed.places.read() {

@@ -120,9 +120,11 @@ fn refresh_ended(attempt: u32, state: &AttemptState) -> Line {
     let line =
         |event, level, message| Line { event, level, alert: false, message, fingerprint: None, attempt: Some(attempt), fields: Map::new() };
     match state {
-        AttemptState::Answered => {
-            line("refresh.succeeded", tracing::Level::INFO, "the provider gave a token; it is kept before anything else is done".to_owned())
-        }
+        AttemptState::Answered => line(
+            "refresh.succeeded",
+            tracing::Level::INFO,
+            "the provider gave a token; it is brought to safety before anything else is done".to_owned(),
+        ),
         AttemptState::NotSent(trouble) => {
             let why = trouble.as_ref().map(|trouble| trouble.fault.what.as_str()).unwrap_or_default();
             line(

@@ -19,17 +19,22 @@ impl Daemon {
             Verb::CloseBreaker => {
                 let was = self.fleet.breaker(|breaker| {
                     let was = breaker.veto().cloned();
-                    breaker.close();
+                    // Closing what is closed would only begin with the canary again.
+                    if was.is_some() {
+                        breaker.close();
+                    }
                     was
                 });
-                tracing::warn!(
-                    event = "breaker.closed",
-                    alert = true,
-                    was = was.as_ref().map(|veto| veto.why.as_str()),
-                    "a person closed the breaker; the next revoke is a canary again"
-                );
+                if let Some(veto) = &was {
+                    tracing::warn!(
+                        event = "breaker.closed",
+                        alert = true,
+                        was = veto.why.as_str(),
+                        "a person closed the breaker; the next revoke is a canary again"
+                    );
+                }
                 let text = was.map_or_else(
-                    || "the breaker was closed already; the next revoke is a canary again".to_owned(),
+                    || "the breaker was closed already: nothing was changed".to_owned(),
                     |veto| format!("closed; it was open since {}: {}", veto.at, veto.why),
                 );
                 self.wake_all();

@@ -107,8 +107,8 @@ pub fn phase(evidence: &Evidence, step: &Step) -> Phase {
         if record.request.is_some() && record.hold.is_none() && record.frozen.is_none() {
             return Phase::Intent;
         }
-        return match record.retirees.first().map(|retiree| retiree.why) {
-            None => Phase::Rest,
+        return match record.retirees.iter().map(|retiree| retiree.why).find(|why| *why != RetireeKind::Left) {
+            None | Some(RetireeKind::Left) => Phase::Rest,
             Some(RetireeKind::Quarantined) => Phase::Quarantined,
             Some(RetireeKind::Surplus | RetireeKind::Replaced) => Phase::Surplus,
         };

@@ -125,6 +125,20 @@ fn take_over<T>(subject: &Subject<'_>, look: &Introspection) -> Settled<T> {
         staged_against: Some(against.clone()),
         revoking: false,
     };
+    // What the person replaced is not ours to kill. It stays findable: it may have to take the place of what the person put.
+    let displaced = &record.current;
+    let handled = record
+        .rotation
+        .as_ref()
+        .is_some_and(|rotation| matches!(rotation.stage, Stage::Published | Stage::Revoking) && rotation.base.fingerprint == *token);
+    if !handled && displaced.fingerprint != *token && !next.retirees.iter().any(|retiree| retiree.fingerprint == displaced.fingerprint) {
+        let left = Retiree {
+            why: RetireeKind::Left,
+            staged_against: None,
+            ..surplus(&displaced.slot, displaced.fingerprint, Some(displaced.expires), subject.slot)
+        };
+        next.retirees.push(left);
+    }
     let slots = rotation_slots(store, record);
     next.unaccounted.extend(super::lost::in_flight(subject));
     if let Some(rotation) = next.end_rotation() {
@@ -175,8 +189,8 @@ fn put_back<T>(subject: &Subject<'_>, reasons: &str) -> Settled<T> {
 }
 
 /// What only a person can do about a dead token.
-pub(super) const MINT_ANEW: &str =
-    "make a new token in Meta's business settings (System users, Generate token) and give it: `evertoken adopt --token-file PATH`";
+pub(super) const MINT_ANEW: &str = "make a new token in Meta's business settings (System users, Generate token) and put it into the entry with the store's own tools \
+     (`aws secretsmanager put-secret-value`, or by writing the file anew); it is taken over at sight";
 
 /// What the provider says of a token that lives and that a slot still holds, on fresh evidence.
 fn living<'a>(subject: &Subject<'a>, slot: &SlotId, token: Fingerprint) -> Settled<Option<&'a Introspection>> {

@@ -76,7 +76,8 @@ fn ensure_sink(subject: &Subject<'_>, sink: &super::super::evidence::SinkEvidenc
     }
     // Whoever reads this place has not had the new token all along: the window has to start anew. That is committed before the
     // place is written, so that a crash between the two cannot shorten the window.
-    if record.published.is_some() && (record.rotation.is_some() || !record.retirees.is_empty()) {
+    let proven = record.published.as_ref().is_some_and(|published| published.fingerprint == subject.token);
+    if proven && (record.rotation.is_some() || !record.retirees.is_empty()) {
         let mut next = subject.next_record();
         next.published = None;
         if let Some(rotation) = next.rotation.as_mut().filter(|rotation| rotation.stage == Stage::Revoking) {

@@ -77,12 +77,24 @@ fn marks(subject: &Subject<'_>) -> Settled {
     if record.rotation.is_none() && store.staged.contains(subject.slot) {
         return act(evidence, life, Effect::Unmark { slot: subject.slot.clone(), retiring: false });
     }
-    // A token that was current and waits to be revoked must stay findable.
-    let unmarked = record.retirees.iter().find(|retiree| {
-        retiree.why == RetireeKind::Surplus && !store.staged.contains(&retiree.slot) && !store.retiring.contains(&retiree.slot)
-    });
-    if let Some(retiree) = unmarked {
-        return act(evidence, life, Effect::MarkRetiring { slot: retiree.slot.clone() });
+    // What waits must stay findable: a person's put may have taken our mark off the version that it displaced, or it never had one.
+    let old = record.rotation.iter().filter(|rotation| matches!(rotation.stage, Stage::Published | Stage::Revoking));
+    let old = old.map(|rotation| (&rotation.base.slot, false));
+    let waiting = old.chain(record.retirees.iter().map(|retiree| (&retiree.slot, retiree.why == RetireeKind::Left)));
+    for (slot, left) in waiting.filter(|(slot, _)| !store.staged.contains(*slot) && !store.retiring.contains(*slot)) {
+        let held = ask(evidence, life, evidence.slots.get(slot), Boot::ZERO, Look::Slot(slot.clone()))?;
+        if held.is_some() {
+            return act(evidence, life, Effect::MarkRetiring { slot: slot.clone() });
+        }
+        if left {
+            let mut next = subject.next_record();
+            next.retirees.retain(|retiree| retiree.slot != *slot);
+            return subject.commit(
+                next,
+                CommitKind::Accounted,
+                "the token that a person replaced is in no slot any more; it ends by itself",
+            );
+        }
     }
     Ok(())
 }
@@ -91,13 +103,16 @@ fn marks(subject: &Subject<'_>) -> Settled {
 fn accounts(subject: &Subject<'_>) -> Settled {
     let Subject { evidence, record, .. } = *subject;
     let now = evidence.clock.provider_now();
-    if record.rotation.is_some() || evidence.clock.provider.is_none() || !record.unaccounted.iter().any(|row| row.bound < now) {
+    let over = |retiree: &Retiree| retiree.why == RetireeKind::Left && retiree.expires.and_then(Expiry::at).is_some_and(|at| at < now);
+    let any = record.unaccounted.iter().any(|row| row.bound < now) || record.retirees.iter().any(over);
+    if record.rotation.is_some() || evidence.clock.provider.is_none() || !any {
         return Ok(());
     }
     let mut next = subject.next_record();
     next.unaccounted.retain(|row| row.bound >= now);
-    let ended = record.unaccounted.len() - next.unaccounted.len();
-    subject.commit(next, CommitKind::Accounted, format!("{ended} token(s) that may have been lost have ended for certain"))
+    next.retirees.retain(|retiree| !over(retiree));
+    let ended = record.unaccounted.len() + record.retirees.len() - next.unaccounted.len() - next.retirees.len();
+    subject.commit(next, CommitKind::Accounted, format!("{ended} token(s) that nobody uses have ended for certain"))
 }
 
 /// The current token is looked at once an audit interval; the first time spread over the interval, so that a restart is no herd.
@@ -196,7 +211,7 @@ fn waiting(subject: &Subject<'_>, due: Option<Timestamp>) -> Reason {
         (None, _, _) => Reason::attention(
             "never_expires",
             "the token never expires: it is watched, not rotated",
-            "`evertoken migrate` moves it to tokens that expire",
+            "nothing, or put a token that expires into the entry: it is taken over at sight",
         ),
         (Some(due), Some(rotation), Some(pause)) => {
             let lost = subject.record.unaccounted.iter().filter(|row| row.rotation == rotation.id).count();

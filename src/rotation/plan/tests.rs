@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::super::evidence::{Attempt, AttemptState, Captured, Trouble};
 use super::super::fault::{Certainty, Fault, FaultClass};
-use super::super::record::{Rotation, Said, Stage};
+use super::super::record::{RetireeKind, Rotation, Said, Stage};
 use super::super::testing::{NOW, boot, content, evidence, known, looked, policy, record, revoking, rotation, seen, young};
 use super::super::time::later;
 use super::super::token::Expiry;
@@ -222,7 +222,10 @@ fn a_persons_living_token_is_taken_over_and_a_useless_one_is_left_alone() {
     store(&mut evidence).current = Some((SlotId::new("slot-theirs"), content(token)));
     evidence.looks.insert(token, seen(looked(&young("theirs"))));
     let (kind, next) = committed(plan(&evidence, &policy()));
-    assert_eq!((kind, next.current.fingerprint, next.retirees.len()), (CommitKind::ForeignAdopted, token, 0));
+    assert_eq!((kind, next.current.fingerprint), (CommitKind::ForeignAdopted, token));
+    let left: Vec<_> = next.retirees.iter().map(|retiree| (retiree.fingerprint, retiree.why)).collect();
+    assert_eq!(left, [(Fingerprint::of("old"), RetireeKind::Left)], "what the person replaced stays findable and is never revoked");
+    assert_eq!(crate::rotation::revoke_gate::victim(&next, &next.current.slot), None);
     assert!(next.epoch > record().epoch && next.published.is_none(), "the window starts anew");
 
     let mut dead = looked(&young("theirs"));
