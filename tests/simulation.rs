@@ -300,7 +300,7 @@ mod tests {
             ("answers lost", ": Lost"),
             ("edits by people", " a person "),
             ("revokes", " revoked "),
-            ("surplus", "is not needed"),
+            ("surplus", ": Surplus: "),
             ("quarantined", "is missing"),
             ("put back", "promote"),
             ("frozen", "Frozen"),
