@@ -94,7 +94,9 @@ pub(super) fn close_breaker(config: &Path, ask: Ask) -> Result<Exit, Failure> {
             Session::Alone(alone) => {
                 let was = alone.fleet.breaker(|breaker| {
                     let was = breaker.veto().cloned();
-                    breaker.close();
+                    if was.is_some() {
+                        breaker.close();
+                    }
                     was
                 });
                 terminal::say(&was.map_or_else(

@@ -293,7 +293,7 @@ impl Worker {
             Some(record)
                 if before.is_none() || before != Some(record.number) || end.why.severity == crate::rotation::plan::Severity::Calm =>
             {
-                Ok(format!("{} manages token {}; {}", self.policy.token, record.current.fingerprint, end.why.text))
+                Ok(format!("manages token {} from now on; {}", record.current.fingerprint, end.why.text))
             }
             _ => Err(format!("{}{}", end.why.text, end.why.remedy.map(|remedy| format!(". To do: {remedy}")).unwrap_or_default())),
         }

@@ -69,6 +69,11 @@ pub fn decide(evidence: &Evidence, policy: &Policy, command: &Command) -> Answer
             if record.hold.is_some() {
                 return Answer::Already("held already".to_owned());
             }
+            if !is_fit_to_show(why) {
+                let text = "the reason is shown in status, log and record for everybody to read: it may hold no control characters, nothing that \
+                            looks like a token or secret, and 200 characters at most";
+                return Answer::Refused(text.to_owned());
+            }
             next.hold = Some(Said { at: now, why: why.clone() });
             Answer::Commit(Box::new(next), format!("held: {why}"))
         }
@@ -103,6 +108,12 @@ pub fn decide(evidence: &Evidence, policy: &Policy, command: &Command) -> Answer
     }
 }
 
+/// Whether a person's words may stand where everybody reads them.
+fn is_fit_to_show(text: &str) -> bool {
+    let long_word = |word: &str| word.chars().filter(char::is_ascii_alphanumeric).count() >= 30;
+    text.chars().count() <= 200 && !text.chars().any(char::is_control) && !text.split_whitespace().any(long_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +138,14 @@ mod tests {
         assert!(matches!(decide(&evidence, &policy(), &Command::Hold { why: String::new() }), Answer::Already(_)));
         assert!(matches!(decide(&evidence, &policy(), &Command::Rotate), Answer::Refused(_)));
         assert!(matches!(decide(&evidence, &policy(), &Command::Release), Answer::Commit(..)));
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_no_reason_to_hold() {
+        for why in ["EAAGm0PX4ZCpsBAKZCq7xyz0123456789abcdefGH", "a\u{1b}[2J", &"word ".repeat(50)] {
+            let answer = decide(&evidence(Some(record())), &policy(), &Command::Hold { why: why.to_owned() });
+            assert!(matches!(answer, Answer::Refused(_)), "{why:?}");
+        }
     }
 
     #[test]
