@@ -17,6 +17,7 @@ async fn clean_rotation(kind: Kind) {
     let end = worker.pass(&fleet).await;
     assert_eq!(end.status.phase, Phase::Rest, "{end:#?}");
     assert_eq!(worker.evidence().record().unwrap().current.fingerprint.to_string(), rig.old);
+    assert_eq!(evertoken::rotation::token::Fingerprint::of(&rig.sink_text()).to_string(), rig.old, "the sink holds the exact token");
     worker.command(&fleet, &Command::Rotate).await.unwrap();
     rig.manager.reset_tally();
     let from_manager = rig.manager_server.simulator().journal(0).len();

@@ -74,9 +74,10 @@ impl Worker {
     }
 
     fn take_current(&mut self, held: Held, asked: Boot) -> (SlotId, Content) {
-        let content = self.take_payload(&held.payload);
+        let payload = self.policy.payload.published(held.payload);
+        let content = self.take_payload(&payload);
         self.evidence.slots.entry(held.slot.clone()).or_default().answered(Some(content.clone()), asked);
-        self.payload = Some(held.payload);
+        self.payload = Some(payload);
         (held.slot, content)
     }
 

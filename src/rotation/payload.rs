@@ -100,6 +100,16 @@ impl PayloadRule {
         }
     }
 
+    /// What sinks are given of what the entry holds: the same bytes, save that a raw token loses the line end that a person's tool put
+    /// behind it. A sink promises the token's exact bytes.
+    #[must_use]
+    pub fn published(&self, held: Payload) -> Payload {
+        match self {
+            Self::Raw if held.expose().trim() != held.expose() => Payload::new(held.expose().trim()),
+            Self::Raw | Self::Json | Self::Key(_) | Self::Template(_) => held,
+        }
+    }
+
     /// The payload for a token. `base` is what the entry holds now; only [`Self::Key`] keeps anything of it.
     ///
     /// # Errors
@@ -232,6 +242,12 @@ mod tests {
         let payload = rule.render(&token(), &ingredients(), base.map(Payload::new).as_ref()).unwrap();
         assert_eq!(rule.extract(&payload).unwrap().expose(), token().expose());
         payload.expose().to_owned()
+    }
+
+    #[test]
+    fn sinks_get_a_raw_token_without_the_line_end_that_somebody_pasted() {
+        assert_eq!(PayloadRule::Raw.published(Payload::new("EAAnew|1\r\n")).expose(), "EAAnew|1");
+        assert_eq!(PayloadRule::Key("a".into()).published(Payload::new("{\"a\":1}\n")).expose(), "{\"a\":1}\n");
     }
 
     #[test]

@@ -191,7 +191,8 @@ pub enum RetireeKind {
     Surplus,
     /// It failed verification.
     Quarantined,
-    /// A person replaced it: it ends by itself, and stays findable to take the place of a dead one.
+    /// It is not ours to revoke: a person replaced it, or the provider answered a refresh with a token of another user. It ends by
+    /// itself; what a person replaced stays findable to take the place of a dead one.
     Left,
 }
 

@@ -73,7 +73,8 @@ impl Rig {
             ..AwsSettings::default()
         };
         let aws = Arc::new(AwsStore::new(settings, &AwsHttp::new(None, None).unwrap()));
-        manager.create(ENTRY, Some(&old.text), clock.now()).unwrap();
+        // As people paste it: with a line end, which is not the token's.
+        manager.create(ENTRY, Some(&format!("{}\n", old.text)), clock.now()).unwrap();
         let store: Arc<dyn SecretStore> = if kind == Kind::Aws { aws } else { file("store") };
         if kind == Kind::File {
             let payload = evertoken::rotation::payload::Payload::new(old.text.clone());

@@ -167,10 +167,12 @@ fn take_over<T>(subject: &Subject<'_>, look: &Introspection) -> Settled<T> {
         }
     }
     make_current(&mut next, known);
-    next.foreign_edits.retain(|at| now.duration_since(*at) < scaled(jiff::SignedDuration::from_hours(1), subject.life));
+    // At rest the entry is looked at once an audit interval, so an hour alone would hardly ever see two edits.
+    let within = scaled(jiff::SignedDuration::from_hours(1), subject.life).max(audit(subject.policy, subject.life) * 4);
+    next.foreign_edits.retain(|at| now.duration_since(*at) < within);
     next.foreign_edits.push(now);
     if next.foreign_edits.len() >= FOREIGN_EDITS_TOLERATED {
-        let why = format!("{} writes by somebody else within an hour: another tool keeps writing this entry", next.foreign_edits.len());
+        let why = format!("{} writes by somebody else within {within:#}: another tool keeps writing this entry", next.foreign_edits.len());
         next.frozen = Some(Said { at: now, why });
     }
     let detail = if rolled_back { format!("somebody rolled back to token {token}") } else { format!("somebody put token {token}") };

@@ -9,7 +9,7 @@ use super::super::schedule::{backoff, scaled};
 use super::super::slot::SlotId;
 use super::super::time::{Boot, later, times};
 use super::super::token::{Expiry, Fingerprint};
-use super::super::verify::{Verdict, successor};
+use super::super::verify::{Verdict, identity, successor};
 use super::lost::lost;
 use super::{CommitKind, Effect, Look, Reason, Settled, Subject, act, ask, hold, rest_after, wait};
 
@@ -182,9 +182,14 @@ fn lag(subject: &Subject<'_>, rotation: &Rotation, slot: &SlotId, token: Fingerp
     })))
 }
 
-/// The new token is not fit: it is kept aside, to be revoked once it can never be promoted, and the next mint waits.
+/// The new token is not fit: it is kept aside, to be revoked once it can never be promoted, and the next mint waits. One that does
+/// not speak for our app and user is left to end by itself: it may be somebody's only token.
 fn quarantine(subject: &Subject<'_>, rotation: &Rotation, slot: &SlotId, token: Fingerprint, reasons: &[String]) -> Settled {
     let now = subject.evidence.clock.provider_now();
+    let why = if ours(subject, token) { RetireeKind::Quarantined } else { RetireeKind::Left };
+    let ends = subject.evidence.look(token).and_then(|seen| seen.value.introspection.expires);
+    // What is not revoked is forgotten at its end, so it needs one: whatever was minted lives no longer than the old one did.
+    let bound = (why == RetireeKind::Left).then(|| Expiry::At(later(now, subject.life)));
     let mut next = subject.next_record();
     next.backoff = Some(pause(subject, rotation, &reasons.join("; "), SignedDuration::from_hours(1)));
     next.end_rotation();
@@ -192,13 +197,21 @@ fn quarantine(subject: &Subject<'_>, rotation: &Rotation, slot: &SlotId, token: 
     next.retirees.push(Retiree {
         slot: slot.clone(),
         fingerprint: token,
-        why: RetireeKind::Quarantined,
+        why,
         since: now,
-        expires: subject.evidence.look(token).and_then(|seen| seen.value.introspection.expires),
+        expires: ends.or(bound),
         staged_against: Some(subject.slot.clone()),
         revoking: false,
     });
     subject.commit(next, CommitKind::Quarantined, format!("token {token} is not fit to replace the current one: {}", reasons.join("; ")))
+}
+
+/// Whether a token is known to speak for our app and our user, and not known to speak for anybody else.
+fn ours(subject: &Subject<'_>, token: Fingerprint) -> bool {
+    let Subject { evidence, policy, .. } = *subject;
+    let speaks_for = evidence.calls.get(&token).and_then(|call| call.seen.as_ref()).and_then(|seen| seen.value.outcome.as_ref().ok());
+    evidence.look(token).is_some_and(|seen| identity(policy, &seen.value.introspection).is_ok())
+        && speaks_for.and_then(Option::as_ref).is_none_or(|id| *id == policy.system_user_id)
 }
 
 /// Somebody changed another key of a JSON secret while a token was staged: the same token is staged again in the newer document.

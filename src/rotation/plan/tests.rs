@@ -206,13 +206,33 @@ fn an_unfit_token_is_set_aside_and_the_next_mint_waits() {
     let mut evidence = evidence(&intent());
     staged(&mut evidence);
     let token = Fingerprint::of("new");
-    let mut of_another = looked(&young("new"));
-    of_another.introspection.app_id = Some("other".into());
-    evidence.looks.insert(token, seen(of_another));
+    let mut poorer = looked(&young("new"));
+    poorer.introspection.scopes.clear();
+    evidence.looks.insert(token, seen(poorer));
     let (kind, next) = committed(plan(&evidence, &policy()));
-    assert_eq!((kind, next.retirees.len(), next.retirees[0].fingerprint), (CommitKind::Quarantined, 1, token));
+    let aside = |next: &Record| next.retirees.iter().map(|retiree| (retiree.fingerprint, retiree.why)).collect::<Vec<_>>();
+    assert_eq!((kind, aside(&next)), (CommitKind::Quarantined, vec![(token, RetireeKind::Quarantined)]));
     assert!(next.backoff.expect("it waits").not_before > NOW);
     assert_eq!(next.current.fingerprint, Fingerprint::of("old"));
+
+    let mut of_another = looked(&young("new"));
+    of_another.introspection.user_id = Some("20002".into());
+    evidence.looks.insert(token, seen(of_another));
+    let (kind, next) = committed(plan(&evidence, &policy()));
+    assert_eq!((kind, aside(&next)), (CommitKind::Quarantined, vec![(token, RetireeKind::Left)]), "it may be somebody's only token");
+    assert_eq!(crate::rotation::revoke_gate::victim(&next, &next.current.slot), None);
+}
+
+#[test]
+fn who_keeps_writing_an_entry_is_noticed_though_it_is_looked_at_once_an_hour() {
+    let mut record = record();
+    record.foreign_edits = vec![later(NOW, -SignedDuration::from_mins(125)), later(NOW, -SignedDuration::from_mins(62))];
+    let mut evidence = evidence(&record);
+    store(&mut evidence).current = Some((SlotId::new("slot-theirs"), content(Fingerprint::of("theirs"))));
+    evidence.looks.insert(Fingerprint::of("theirs"), seen(looked(&young("theirs"))));
+    let (kind, next) = committed(plan(&evidence, &policy()));
+    assert_eq!((kind, next.foreign_edits.len()), (CommitKind::ForeignAdopted, 3));
+    assert!(next.frozen.expect("it is frozen").why.contains("within 4h"), "the period is told");
 }
 
 #[test]
