@@ -17,6 +17,8 @@ const RUN_PATIENCE: Duration = Duration::from_secs(60);
 /// a look holds it for an instant.
 const DAEMON_BELIEVED: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
+/// The file that the lock is on.
+const LOCK: &str = "lock";
 
 /// Who works in a state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,40 @@ pub enum StateDirError {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    holder: Holder,
+    /// Both are held open, so that nothing else gets their inodes while they are compared.
+    dir: File,
+    lock: File,
+}
+
+/// How a state directory was lost under the process that holds it.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// The path leads nowhere, or to something else.
+    #[error("the state directory {} was {how} under this process", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// `deleted` or `replaced`.
+        how: &'static str,
+    },
+    /// The same of the file that the lock is on.
+    #[error("the lock of the state directory {} was {how} under this process", path.display())]
+    Lock {
+        /// The directory.
+        path: PathBuf,
+        /// `deleted` or `replaced`.
+        how: &'static str,
+    },
+    /// It is not known.
+    #[error("the state directory {} cannot be looked at", path.display())]
+    Unseen {
+        /// The directory.
+        path: PathBuf,
+        /// What the host said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl StateDir {
@@ -99,35 +134,84 @@ impl StateDir {
     /// # Errors
     /// When it cannot be made, is another user's, is open to others, or stays locked by another process for longer than is waited.
     pub fn lock(path: &Path, holder: Holder) -> Result<Self, StateDirError> {
-        prepare(path)?;
-        let unusable = |source| StateDirError::Unusable { path: path.to_owned(), source };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(unusable)?;
         let patience = match holder {
             Holder::Run => RUN_PATIENCE,
             Holder::Command => COMMAND_PATIENCE,
         };
         let mut waited = Duration::ZERO;
         loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(source)) => return Err(unusable(source)),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let by = said(&mut file);
-            let daemon = by.starts_with(Holder::Run.word());
+            let held = match Self::try_lock(path, holder) {
+                Err(StateDirError::Held { path, by, remedy, daemon }) => StateDirError::Held { path, by, remedy, daemon },
+                decided @ (Ok(_) | Err(_)) => return decided,
+            };
+            let daemon = matches!(held, StateDirError::Held { daemon: true, .. });
             // Nobody waits for a daemon: another one gives way, a command asks it over its socket.
             if (daemon && waited >= DAEMON_BELIEVED) || waited >= patience {
-                let remedy = if daemon { "stop it first, or give this one a state_dir of its own" } else { "wait for it, or end it" };
-                return Err(StateDirError::Held { path: path.to_owned(), by, remedy, daemon });
+                return Err(held);
             }
             #[expect(clippy::disallowed_methods, reason = "before the runtime exists; flock has no timed form")]
             std::thread::sleep(PAUSE);
             waited += PAUSE;
         }
+    }
+
+    /// Whether the directory and its lock are still those that were locked.
+    ///
+    /// # Errors
+    /// [`Lost`]: from then on another process may work there.
+    pub fn check(&self) -> Result<(), Lost> {
+        let path = || self.path.clone();
+        let unseen = |source| Lost::Unseen { path: path(), source };
+        if let Some(how) = changed(&self.dir, &self.path).map_err(unseen)? {
+            return Err(Lost::Directory { path: path(), how });
+        }
+        match changed(&self.lock, &self.path.join(LOCK)).map_err(unseen)? {
+            Some(how) => Err(Lost::Lock { path: path(), how }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes what was lost again and takes the lock, if that can be done at once.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn retake(&self) -> Result<Self, StateDirError> {
+        Self::try_lock(&self.path, self.holder)
+    }
+
+    fn try_lock(path: &Path, holder: Holder) -> Result<Self, StateDirError> {
+        prepare(path)?;
+        let unusable = |source| StateDirError::Unusable { path: path.to_owned(), source };
+        let dir = File::open(path).map_err(unusable)?;
+        let file = path.join(LOCK);
+        let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file).map_err(unusable)?;
+        match lock.try_lock() {
+            // A lock on a file that was removed meanwhile is a lock on nothing.
+            Ok(()) if changed(&lock, &file).map_err(unusable)?.is_none() => {}
+            Ok(()) => return Err(held(path, "another process".to_owned())),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+            Err(TryLockError::WouldBlock) => return Err(held(path, said(&mut lock))),
+        }
         let says = format!("{} (process {})\n", holder.word(), std::process::id());
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(says.as_bytes())).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), _lock: file })
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(says.as_bytes())).map_err(unusable)?;
+        Ok(Self { path: path.to_owned(), holder, dir, lock })
+    }
+}
+
+fn held(path: &Path, by: String) -> StateDirError {
+    let daemon = by.starts_with(Holder::Run.word());
+    let remedy = if daemon { "stop it first, or give this one a state_dir of its own" } else { "wait for it, or end it" };
+    StateDirError::Held { path: path.to_owned(), by, remedy, daemon }
+}
+
+/// What became of the path of an open file, where it does not lead to that file any more.
+fn changed(open: &File, path: &Path) -> io::Result<Option<&'static str>> {
+    let ours = open.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(None),
+        Ok(_other) => Ok(Some("replaced")),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Some("deleted")),
+        Err(error) => Err(error),
     }
 }
 
@@ -199,7 +283,7 @@ pub fn look(path: &Path) -> Result<Standing, StateDirError> {
         Err(error) => return Err(unusable(error)),
     };
     ours(path, &data)?;
-    let mut file = match File::open(path.join("lock")) {
+    let mut file = match File::open(path.join(LOCK)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Free),
         Err(error) => return Err(unusable(error)),
@@ -250,6 +334,33 @@ mod tests {
         std::thread::yield_now();
         drop(command);
         waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_is_lost_is_noticed_and_taken_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let mut held = StateDir::lock(&path, Holder::Run).unwrap();
+        held.check().unwrap();
+
+        std::fs::remove_file(path.join("lock")).unwrap();
+        assert!(matches!(held.check(), Err(Lost::Lock { how: "deleted", .. })));
+        held = held.retake().unwrap();
+        held.check().unwrap();
+        assert!(matches!(StateDir::lock(&path, Holder::Run), Err(StateDirError::Held { daemon: true, .. })));
+
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(matches!(held.check(), Err(Lost::Directory { how: "deleted", .. })));
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(held.check(), Err(Lost::Directory { how: "replaced", .. })));
+        assert!(matches!(held.retake(), Err(StateDirError::Loose { .. })), "what others may enter is not worked in");
+        std::fs::remove_dir(&path).unwrap();
+
+        let other = StateDir::lock(&path, Holder::Run).unwrap();
+        assert!(matches!(held.retake(), Err(StateDirError::Held { daemon: true, .. })));
+        drop(other);
+        held = held.retake().unwrap();
+        held.check().unwrap();
     }
 
     #[test]

@@ -202,7 +202,7 @@ async fn an_address_for_everybody_takes_every_name() {
 }
 
 #[tokio::test]
-async fn further_connections_than_the_limit_are_closed_at_once() {
+async fn further_connections_than_the_limit_cost_those_that_only_hold_theirs() {
     let served = serve(Vec::new()).await;
     let mut held = Vec::new();
     for _ in 0..200 {
@@ -219,6 +219,8 @@ async fn further_connections_than_the_limit_are_closed_at_once() {
         }
     }
     assert_eq!(open, admin::door::CONNECTIONS_MAX);
+    let probe = tokio::time::timeout(Duration::from_secs(1), served.get("/livez")).await.expect("a probe does not wait for them");
+    assert_eq!(probe.status, 200);
     drop(held);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(served.get("/livez").await.status, 200, "the daemon is as before");

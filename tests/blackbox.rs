@@ -30,6 +30,9 @@ mod row;
 #[path = "blackbox/edits.rs"]
 mod edits;
 #[cfg(test)]
+#[path = "blackbox/presence.rs"]
+mod presence;
+#[cfg(test)]
 #[path = "blackbox/processes.rs"]
 mod processes;
 #[cfg(test)]
@@ -76,4 +79,9 @@ async fn signals_and_reloads() {
 #[tokio::test]
 async fn starts_under_bad_conditions() {
     play(processes::starts()).await;
+}
+
+#[tokio::test]
+async fn others_touch_what_the_daemon_has_on_its_machine() {
+    play(presence::rows()).await;
 }

@@ -171,7 +171,7 @@ fn the_page_on_rotation_lists_the_gates_conditions() {
 /// Whether a text has the form of an event's name and one of the first parts that events have.
 fn is_event(text: &str) -> bool {
     const ALONE: [&str; 1] = ["panic"];
-    const FAMILIES: [&str; 24] = [
+    const FAMILIES: [&str; 25] = [
         "admin",
         "app",
         "breaker",
@@ -191,6 +191,7 @@ fn is_event(text: &str) -> bool {
         "revoke",
         "rotation",
         "stage",
+        "state",
         "step",
         "store",
         "token",

@@ -55,6 +55,9 @@ fn daemon() -> DaemonGauges {
         app_usage: vec![("acme".into(), 0.25)],
         provider_clock_offset: Some(SignedDuration::from_millis(-250)),
         breaker_open: false,
+        ledger_writable: false,
+        state_dir_held: true,
+        control_socket_bound: true,
     }
 }
 

@@ -15,7 +15,8 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rotation::health::{BreakerStatus, StatusDocument, TokenStatus};
+use crate::rotation::health::{BreakerStatus, Condition, StatusDocument, TokenStatus};
+use crate::rotation::plan::Severity;
 use crate::telemetry::metrics::Exposition;
 
 pub mod door;
@@ -44,7 +45,8 @@ pub trait Snapshot: Send + Sync {
     /// The document of `/v1/status`.
     fn document(&self) -> StatusDocument {
         let facts = self.daemon();
-        StatusDocument::new(self.statuses(), facts.breaker, facts.now)
+        let conditions = facts.conditions();
+        StatusDocument::new(self.statuses(), facts.breaker, facts.now).with_conditions(conditions)
     }
 }
 
@@ -63,6 +65,34 @@ pub struct DaemonFacts {
     pub config_taken: bool,
     /// What keeps the ledger from taking rows, if anything does.
     pub ledger_trouble: Option<String>,
+    /// Why the state directory is not this process's any more, if so.
+    pub state_trouble: Option<String>,
+    /// Why the control socket cannot be reached, if so.
+    pub socket_trouble: Option<String>,
     /// Tokens whose store could not be read at the last try, and why.
     pub unreadable: Vec<(String, String)>,
+}
+
+impl DaemonFacts {
+    /// What a person must know of the daemon itself.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Condition> {
+        let state = self.state_trouble.as_ref().map(|why| {
+            let text = format!("the state directory is not this daemon's any more: {why}");
+            let remedy = "make it possible again; it is tried every few seconds";
+            Condition::of("StateDirectory", "state_lost", &text, Some(remedy), Severity::Attention)
+        });
+        let ledger = self.ledger_trouble.as_ref().map(|why| {
+            let text = format!("the audit ledger takes no rows: {why}");
+            let remedy =
+                "make room, or let the daemon's user write there; rotations go on meanwhile, and the log is the only trace of them";
+            Condition::of("Ledger", "ledger_unwritable", &text, Some(remedy), Severity::Attention)
+        });
+        let socket = self.socket_trouble.as_ref().map(|why| {
+            let text = format!("the control socket is gone: {why}");
+            let remedy = "make its folder again; commands reach the daemon when it is back";
+            Condition::of("ControlSocket", "control_lost", &text, Some(remedy), Severity::Attention)
+        });
+        state.into_iter().chain(ledger).chain(socket).collect()
+    }
 }

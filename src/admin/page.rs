@@ -52,6 +52,9 @@ fn write(page: &mut String, document: &StatusDocument, facts: &DaemonFacts) -> f
     if !facts.config_taken {
         page.push_str("<p class=\"bad\">The last reload of the configuration was refused; the one before it is in force.</p>");
     }
+    for condition in &document.conditions {
+        write!(page, "<p class=\"bad\">The daemon: {}</p>", Text(&condition.message))?;
+    }
     page.push_str("<table><thead><tr><th>token<th>phase<th>time left<th>next<th>what to know</tr></thead><tbody>");
     for token in document.tokens.iter().take(ROWS_MAX) {
         row(page, token, now)?;

@@ -37,10 +37,11 @@ pub fn readiness(facts: &DaemonFacts, tokens: &[TokenStatus]) -> Vec<Check> {
     } else {
         "the last reload was refused; the configuration before it is in force (see config.rejected in the log)"
     };
-    let ledger = facts.ledger_trouble.clone();
+    let (ledger, state) = (facts.ledger_trouble.clone(), facts.state_trouble.clone());
     vec![
         Check { name: "loop", holds: is_live(facts), detail: format!("turned {age} s ago") },
         Check { name: "config", holds: true, detail: config.to_owned() },
+        Check { name: "state_dir", holds: state.is_none(), detail: state.unwrap_or_else(|| "is locked by this daemon".to_owned()) },
         Check { name: "ledger", holds: ledger.is_none(), detail: ledger.unwrap_or_else(|| "takes rows".to_owned()) },
         looked_at(facts, tokens),
         stores(facts),

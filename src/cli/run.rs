@@ -4,7 +4,7 @@
 //! are open. No look at Meta or a store comes before that: a daemon that starts while one of them is away stays up and says so.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -18,10 +18,12 @@ use crate::config::{self, Environment, Settings};
 use crate::daemon::control;
 use crate::daemon::cron;
 use crate::daemon::fleet::Fleet;
+use crate::daemon::presence::Presence;
 use crate::daemon::run::{Blueprint, Daemon, Heart, Reload};
 use crate::daemon::signals;
 use crate::daemon::snapshot::FleetSnapshot;
 use crate::daemon::wake::QUEUE;
+use crate::rotation::health::{Phase, TokenStatus};
 use crate::state_dir::{Holder, StateDir};
 use crate::telemetry::{self, LogFormat, LogSettings};
 
@@ -38,15 +40,15 @@ pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
     let state = StateDir::lock(&loaded.settings.daemon.state_dir, Holder::Run).map_err(|error| Failure::error(chain(&error)))?;
     tracing::info!(event = "daemon.started", version = env!("CARGO_PKG_VERSION"), config = %config.display(), tokens = loaded.settings.tokens.len(), "evertoken starts");
     let fleet = Arc::new(app::fleet(&loaded.settings, &state, &log.counts()).map_err(|error| unusable(&error))?);
-    let exit = runtime()?.block_on(async {
+    runtime()?.block_on(async {
         if once {
-            run_once(loaded.settings, environment, &fleet).await
+            let exit = run_once(loaded.settings, environment, &fleet).await;
+            drop(state);
+            exit
         } else {
-            serve(config, loaded.settings, environment, &fleet, signals).await
+            serve(config, loaded.settings, environment, &fleet, state, signals).await
         }
-    });
-    drop(state);
-    exit
+    })
 }
 
 /// Passes of every token until none has anything left to do now.
@@ -66,6 +68,7 @@ async fn serve(
     settings: Settings,
     environment: Environment,
     fleet: &Arc<Fleet>,
+    state: StateDir,
     signals: signals::Registered,
 ) -> Result<Exit, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::error(chain(error));
@@ -85,15 +88,35 @@ async fn serve(
     let reload = reload(config.to_owned(), setup.clone(), shared);
     let daemon = Daemon::new(fleet.clone(), setup, reload, Box::new(Systemd::new(fleet.clone())));
     // Who connected before waits until now: what it names is known from here on.
-    tokio::spawn(control::server::serve(socket, waker.clone(), snapshot));
+    let evicted = Arc::new(OnceLock::new());
+    tokio::spawn(Presence::new(fleet.clone(), state, socket, waker.clone(), snapshot).watch(evicted.clone()));
     let stopping = fleet.clone();
     let handle = signals.listen(waker, Arc::new(move || stopping.stop())).map_err(|error| failed(&error))?;
     tracing::info!(event = "daemon.ready", tokens, "the configuration is in force and the doors are open; every token is looked at now");
     notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&format!("{tokens} tokens"))]);
     daemon.run(wakes).await;
     handle.close();
-    tracing::info!(event = "daemon.stopped", "evertoken ends; nothing is lost at any point, the next start carries on");
-    Ok(Exit::Fine)
+    tracing::info!(event = "daemon.stopped", "{}", farewell(&fleet.statuses()));
+    evicted.get().map_or(Ok(Exit::Fine), |reason| Err(Failure::error(reason.clone())))
+}
+
+/// What a stop leaves behind.
+fn farewell(statuses: &[TokenStatus]) -> String {
+    let named = |chosen: fn(&TokenStatus) -> bool| {
+        statuses.iter().filter(|status| chosen(status)).map(|status| status.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = "evertoken ends; the next start looks at everything and carries on".to_owned();
+    let open = named(|status| status.phase == Phase::Intent);
+    if !open.is_empty() {
+        text.push_str(&format!(
+            ". A mint was under way or is to be tried again: {open}. The next start looks for its token, and counts it as unaccounted where it may live"
+        ));
+    }
+    let lost = named(|status| !status.unaccounted.is_empty());
+    if !lost.is_empty() {
+        text.push_str(&format!(". Tokens that nobody holds may be alive: {lost} (`evertoken explain` says until when)"));
+    }
+    text
 }
 
 /// Reads the configuration and every secret again; what is in force stays so until all of it is good.

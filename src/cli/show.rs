@@ -111,13 +111,13 @@ async fn look(alone: &Alone, selector: &Selector) -> StatusDocument {
 
 /// The selected tokens; `configured` are those of the configuration here, with their apps.
 fn narrowed(document: StatusDocument, selector: &Selector, configured: &BTreeMap<String, String>) -> Result<StatusDocument, Failure> {
-    let StatusDocument { tokens, breaker, generated_at, .. } = document;
+    let StatusDocument { tokens, breaker, generated_at, conditions, .. } = document;
     choice::known(selector, tokens.iter().map(|token| token.name.as_str()), configured.keys().map(String::as_str))?;
     let chosen: Vec<TokenStatus> = tokens
         .into_iter()
         .filter(|token| selector.selects(&token.name, configured.get(&token.name).map_or("", String::as_str), token.phase.name()))
         .collect();
-    Ok(StatusDocument::new(chosen, breaker, generated_at))
+    Ok(StatusDocument::new(chosen, breaker, generated_at).with_conditions(conditions))
 }
 
 /// A daemon elsewhere that could not be asked.

@@ -104,6 +104,11 @@ fn summary(document: &StatusDocument, options: &TableOptions) -> String {
         text.push_str(&options.paint(Severity::Attention, wrapped("", &told, options).trim_end()));
         text.push('\n');
     }
+    for condition in &document.conditions {
+        let told = format!("The daemon: {}", plain(&condition.message));
+        text.push_str(&options.paint(condition.severity(), wrapped("", &told, options).trim_end()));
+        text.push('\n');
+    }
     text
 }
 

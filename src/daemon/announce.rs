@@ -188,8 +188,8 @@ impl Announcer {
             fingerprint: line.fingerprint,
             fields,
         };
-        let Err(trouble) = fleet.ledger.keep(entry).await else { return fleet.vitals.ledger(None) };
-        fleet.vitals.ledger(Some(trouble.clone()));
+        let Err(trouble) = fleet.ledger.keep(entry).await else { return fleet.ledger_resumed() };
+        fleet.vitals.ledger_lost_row(trouble.clone());
         tracing::error!(
             event = "ledger.failed",
             alert = true,

@@ -180,6 +180,27 @@ impl Fleet {
         answer
     }
 
+    /// Writes the veto again, where there is one: the state directory was made anew.
+    pub fn keep_veto(&self) {
+        let breaker = lock(&self.breaker);
+        if let Some(veto) = breaker.veto() {
+            self.veto.write(Some(veto));
+        }
+    }
+
+    /// The ledger took a row. Told where it had not before.
+    pub fn ledger_resumed(&self) {
+        if let Some(trouble) = self.vitals.ledger_takes_rows() {
+            tracing::info!(
+                event = "ledger.resumed",
+                alert = true,
+                "the ledger takes rows again; {} row(s) since {} could not be kept",
+                trouble.rows,
+                trouble.since
+            );
+        }
+    }
+
     /// The latest status of each token.
     #[must_use]
     pub fn statuses(&self) -> Vec<TokenStatus> {

@@ -16,6 +16,7 @@
 //!   state that a decision would rest on; an order becomes a record before anything follows from it.
 //! - [`fleet`] is what tokens share: spool, ledger, metrics, the pace of mints and writes ([`pace`]), and the revocation breaker, whose
 //!   [`veto`] outlives the process. [`snapshot`] is what the outside may see of it.
+//! - [`presence`] watches what the process has on its machine: lock, control socket, ledger.
 //!
 //! Stopping begins no new step. Only a token that is in nobody's keeping but this process's memory is still brought to safety; every
 //! other effect may be left as a crash would leave it.
@@ -29,6 +30,7 @@ pub mod fleet;
 mod observe;
 pub mod pace;
 pub mod planner;
+pub mod presence;
 pub mod run;
 pub mod scribe;
 pub mod signals;

@@ -27,6 +27,8 @@ const POOL: usize = 16;
 const BEAT_MAX: Duration = Duration::from_secs(30);
 /// How long a stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// From the beginning of one reload to that of the next: whoever sends a signal in a loop gets the last one obeyed, not each.
+const RELOAD_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// How often something that is missing is looked for again.
 const RETRY_MISSING: SignedDuration = SignedDuration::from_secs(30);
 
@@ -42,8 +44,8 @@ pub struct Daemon {
     running: JoinSet<Passed>,
     tasks: BTreeMap<Id, usize>,
     reloading: Option<Reloading>,
-    /// A reload was asked for while one was under way: once more, however often.
-    reload_again: bool,
+    /// A reload was asked for and has not begun, however often it was asked for.
+    reload_asked: bool,
     reload_tried: Boot,
     stopping: bool,
 }
@@ -78,7 +80,7 @@ impl Daemon {
             running: JoinSet::new(),
             tasks: BTreeMap::new(),
             reloading: None,
-            reload_again: false,
+            reload_asked: false,
             reload_tried: clock::boot(),
             stopping: false,
         };
@@ -107,7 +109,7 @@ impl Daemon {
                             stop_by = Some(in_future(STOP_WITHIN));
                         }
                     }
-                    Some(Wake::Reload) => self.begin_reload(),
+                    Some(Wake::Reload) => self.reload_asked = true,
                     Some(Wake::Order(order, answer)) => self.order(order, answer),
                 },
                 outcome = ended(&mut self.reloading) => self.end_reload(outcome),
@@ -117,9 +119,10 @@ impl Daemon {
                     return;
                 }
             }
-            if self.blueprint.waiting() && clock::boot().since(self.reload_tried) >= RETRY_MISSING {
-                self.begin_reload();
+            if self.blueprint.waiting() && self.reload_due(RETRY_MISSING) <= SignedDuration::ZERO {
+                self.reload_asked = true;
             }
+            self.begin_reload();
             self.heart.beat();
         }
     }
@@ -129,8 +132,9 @@ impl Daemon {
             return Duration::ZERO;
         }
         let due = self.planner.next_due().map_or(SignedDuration::MAX, |due| due.since(clock::boot()));
+        let reload = if self.reload_asked && self.reloading.is_none() { self.reload_due(RELOAD_EVERY) } else { SignedDuration::MAX };
         let beat = self.heart.patience().map_or(BEAT_MAX, |patience| patience.min(BEAT_MAX));
-        beat.min(Duration::try_from(due).unwrap_or(Duration::ZERO))
+        beat.min(Duration::try_from(due.min(reload)).unwrap_or(Duration::ZERO))
     }
 
     fn start_due(&mut self) {
@@ -203,11 +207,17 @@ impl Daemon {
         tracing::info!(event = "daemon.stopping", "no new step begins; {} pass(es) end first", self.running.len());
     }
 
+    /// How long until the next reload may begin.
+    fn reload_due(&self, every: SignedDuration) -> SignedDuration {
+        every - clock::boot().since(self.reload_tried)
+    }
+
+    /// Begins the reload that was asked for, once it may. What is changed after that is read by the next one.
     fn begin_reload(&mut self) {
-        if self.reloading.is_some() {
-            self.reload_again = true;
+        if !self.reload_asked || self.reloading.is_some() || self.reload_due(RELOAD_EVERY) > SignedDuration::ZERO {
             return;
         }
+        self.reload_asked = false;
         self.reload_tried = clock::boot();
         self.heart.reloading(true);
         self.reloading = Some((self.reload)());
@@ -232,9 +242,6 @@ impl Daemon {
         };
         self.heart.reloaded(taken);
         self.heart.reloading(false);
-        if std::mem::take(&mut self.reload_again) {
-            self.begin_reload();
-        }
     }
 
     /// Takes a blueprint into force. Workers whose token did not change go on with what they know; a token that is no longer

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
-use super::disk::in_full;
+use super::disk::{in_full, on_disk};
 use super::fleet::lock;
 use crate::clock;
 use crate::ledger::{Entry, Ledger};
@@ -57,6 +57,15 @@ impl Scribe {
             tokio::task::spawn_blocking(move || scribe.write());
         }
         kept.await.unwrap_or_else(|_gone| Err(GONE.to_owned()))
+    }
+
+    /// Whether a row could be kept, as far as that shows without one.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(&self) -> Result<(), String> {
+        let ledger = self.ledger.clone();
+        on_disk(move || ledger.probe()).await
     }
 
     fn write(&self) {
@@ -142,10 +151,14 @@ mod tests {
     async fn a_disk_that_refuses_is_told_to_everybody_and_the_next_row_is_tried() {
         let state = tempfile::tempdir().unwrap();
         let scribe = Scribe::new(Ledger::open(state.path()).unwrap().0);
-        std::fs::remove_dir(state.path().join("ledger")).unwrap();
+        let folder = state.path().join("ledger");
+        std::fs::remove_dir(&folder).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &folder).unwrap();
+        assert!(scribe.probe().await.is_err());
         let (one, other) = tokio::join!(scribe.keep(entry("one")), scribe.keep(entry("other")));
         assert!(one.is_err() && other.is_err());
-        std::fs::create_dir(state.path().join("ledger")).unwrap();
+        std::fs::remove_file(&folder).unwrap();
+        scribe.probe().await.unwrap();
         scribe.keep(entry("one")).await.unwrap();
     }
 }

@@ -24,9 +24,23 @@ use crate::telemetry::metrics::{DaemonGauges, Exposition, TokenGauges};
 pub struct Vitals {
     turned: Mutex<Moment>,
     config: Mutex<Config>,
-    ledger_trouble: Mutex<Option<String>>,
+    ledger_trouble: Mutex<Option<LedgerTrouble>>,
+    /// Why the state directory, or the control socket, is not this process's any more.
+    state_trouble: Mutex<Option<String>>,
+    socket_trouble: Mutex<Option<String>>,
     clock_offset: Mutex<Option<SignedDuration>>,
     tokens: Mutex<BTreeMap<String, Marks>>,
+}
+
+/// The ledger takes no rows.
+#[derive(Debug, Clone)]
+pub struct LedgerTrouble {
+    /// Why.
+    pub why: String,
+    /// Since when that is known, by the host's clock.
+    pub since: Timestamp,
+    /// Rows that could not be kept since.
+    pub rows: u64,
 }
 
 /// One instant on both of the host's clocks: the steady one to measure ages, the other to show.
@@ -67,6 +81,8 @@ impl Default for Vitals {
             turned: Mutex::new(now),
             config: Mutex::new(Config { taken: true, taken_at: now.wall }),
             ledger_trouble: Mutex::default(),
+            state_trouble: Mutex::default(),
+            socket_trouble: Mutex::default(),
             clock_offset: Mutex::default(),
             tokens: Mutex::default(),
         }
@@ -88,9 +104,40 @@ impl Vitals {
         }
     }
 
-    /// The ledger took a row, or why it did not.
-    pub fn ledger(&self, trouble: Option<String>) {
-        *lock(&self.ledger_trouble) = trouble;
+    /// A row could not be kept.
+    pub fn ledger_lost_row(&self, why: String) {
+        self.ledger_unwritable(why);
+        if let Some(trouble) = lock(&self.ledger_trouble).as_mut() {
+            trouble.rows = trouble.rows.saturating_add(1);
+        }
+    }
+
+    /// The ledger takes no rows, as far as can be seen without one.
+    pub fn ledger_unwritable(&self, why: String) {
+        let mut trouble = lock(&self.ledger_trouble);
+        let (since, rows) = trouble.as_ref().map_or_else(|| (clock::wall(), 0), |trouble| (trouble.since, trouble.rows));
+        *trouble = Some(LedgerTrouble { why, since, rows });
+    }
+
+    /// The ledger took a row: the trouble that is over by that, if there was any.
+    pub fn ledger_takes_rows(&self) -> Option<LedgerTrouble> {
+        lock(&self.ledger_trouble).take()
+    }
+
+    /// What keeps the ledger from taking rows, if anything does.
+    #[must_use]
+    pub fn ledger_trouble(&self) -> Option<LedgerTrouble> {
+        lock(&self.ledger_trouble).clone()
+    }
+
+    /// The state directory is this process's, or why it is not.
+    pub fn state_dir(&self, trouble: Option<String>) {
+        *lock(&self.state_trouble) = trouble;
+    }
+
+    /// The control socket is there, or why it is not.
+    pub fn control_socket(&self, trouble: Option<String>) {
+        *lock(&self.socket_trouble) = trouble;
     }
 
     /// A step of a token succeeded.
@@ -148,6 +195,9 @@ impl FleetSnapshot {
             app_usage: lock(&self.0.usage).iter().map(|(app, share)| (app.clone(), *share)).collect(),
             provider_clock_offset: *lock(&vitals.clock_offset),
             breaker_open: self.breaker().open,
+            ledger_writable: lock(&vitals.ledger_trouble).is_none(),
+            state_dir_held: lock(&vitals.state_trouble).is_none(),
+            control_socket_bound: lock(&vitals.socket_trouble).is_none(),
         }
     }
 }
@@ -171,7 +221,9 @@ impl Snapshot for FleetSnapshot {
             configured: self.0.size(),
             breaker: self.breaker(),
             config_taken: lock(&vitals.config).taken,
-            ledger_trouble: lock(&vitals.ledger_trouble).clone(),
+            ledger_trouble: vitals.ledger_trouble().map(|trouble| trouble.why),
+            state_trouble: lock(&vitals.state_trouble).clone(),
+            socket_trouble: lock(&vitals.socket_trouble).clone(),
             unreadable,
         }
     }

@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -128,10 +129,7 @@ impl Ledger {
     /// [`LedgerError::Io`].
     pub fn open(state_dir: &Path) -> Result<(Self, Vec<Repair>), LedgerError> {
         let dir = state_dir.join("ledger");
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("make", &dir)(error)),
-            Ok(()) | Err(_) => (),
-        }
+        make(&dir)?;
         let mut repairs = Vec::new();
         let mut next_seq = 1;
         // Only the newest file can have a torn tail. Older ones are read for the number, until one has a row.
@@ -182,6 +180,21 @@ impl Ledger {
         Ok(kept)
     }
 
+    /// Whether a row could be kept, as far as that shows without one: a full disk does not. The folder is made where it is missing.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`].
+    pub fn probe(&self) -> Result<(), LedgerError> {
+        make(&self.dir)?;
+        let may = |path: &Path, flags| access(path, flags).map_err(|errno| failed("write to", path)(errno.into()));
+        may(&self.dir, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK)?;
+        let newest = self.dir.join(format!("{}.jsonl", month(crate::clock::wall())));
+        match may(&newest, AccessFlags::R_OK | AccessFlags::W_OK) {
+            Err(LedgerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+            found => found,
+        }
+    }
+
     /// Gives a row its number. It is used up even when the row fails to be written, since it may be on the disk all the same.
     fn add_line(&self, state: &mut State, entry: &Entry, lines: &mut Vec<u8>) -> Result<u64, LedgerError> {
         let seq = state.next_seq;
@@ -218,6 +231,7 @@ impl Ledger {
             Some(open) if open.name == name && is_at(&open.file, &self.dir.join(&name)) => return Ok(open),
             Some(_) | None => (),
         }
+        make(&self.dir)?;
         let path = self.dir.join(&name);
         if path.try_exists().map_err(failed("look at", &path))? {
             repair::repair(&self.dir, &name)?;
@@ -226,6 +240,14 @@ impl Ledger {
         sync_dir(&self.dir)?;
         let length = file.metadata().map_err(failed("look at", &path))?.len();
         Ok(OpenFile { name, file, length })
+    }
+}
+
+/// Makes the ledger's folder where it is missing: also later, when somebody has deleted it under the running program.
+fn make(dir: &Path) -> Result<(), LedgerError> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("make", dir)(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

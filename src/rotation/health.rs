@@ -113,7 +113,8 @@ fn conditions(evidence: &Evidence, policy: &Policy, record: Option<&Record>, why
             list.push(condition("Unaccounted", "True", "unaccounted", &text, Some(remedy), Severity::Attention));
         }
     }
-    if let Some(trouble) = &evidence.spool_trouble {
+    // A mint that waits for the spool has told it already.
+    if let Some(trouble) = evidence.spool_trouble.as_ref().filter(|_| why.code != "spool") {
         let text = format!("the spool cannot take a token: {trouble}");
         let remedy = "free the disk, or move the token's file under spool/ in the state directory away; it is looked at again by itself. \
                       No token is minted meanwhile unless the current one is about to end";
@@ -178,13 +179,7 @@ fn latest_bound(record: &Record) -> String {
 }
 
 fn condition(kind: &str, status: &str, reason: &str, text: &str, remedy: Option<&str>, severity: Severity) -> Condition {
-    let message = remedy.map_or_else(|| text.to_owned(), |remedy| format!("{text}. To do: {remedy}"));
-    let severity = match severity {
-        Severity::Calm => "calm",
-        Severity::Attention => "attention",
-        Severity::Critical => "critical",
-    };
-    Condition { kind: kind.to_owned(), status: status.to_owned(), reason: reason.to_owned(), message, severity: severity.to_owned() }
+    Condition { status: status.to_owned(), ..Condition::of(kind, reason, text, remedy, severity) }
 }
 
 fn sinks(evidence: &Evidence) -> Vec<SinkStatus> {

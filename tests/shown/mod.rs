@@ -27,6 +27,8 @@ impl MadeUp {
             breaker: BreakerStatus::default(),
             config_taken: true,
             ledger_trouble: None,
+            state_trouble: None,
+            socket_trouble: None,
             unreadable: Vec::new(),
         };
         Arc::new(Self { facts: Mutex::new(facts), tokens: Mutex::new(tokens) })

@@ -20,7 +20,7 @@ use crate::admin::{self, Shown, Snapshot};
 use crate::daemon::wake::{Order, Reply, Wake, Waker};
 
 /// How long a connection lasts: longer than a client waits for an order.
-const LASTS: Duration = Duration::from_mins(15);
+pub(in crate::daemon) const LASTS: Duration = Duration::from_mins(15);
 /// How long a body may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// What a stranger gets to read.
@@ -55,9 +55,34 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct ControlListener {
     listener: UnixListener,
-    path: PathBuf,
     owner: u32,
+    placed: Placed,
+}
+
+/// Where a socket was bound, and which file that made.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct Placed {
+    path: PathBuf,
     inode: (u64, u64),
+}
+
+impl Placed {
+    /// Whether the path still leads to that file. While its listener lives, no other file gets its inode.
+    pub(in crate::daemon) fn is_there(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.inode)
+    }
+}
+
+impl ControlListener {
+    /// The path that it was bound to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.placed.path
+    }
+
+    pub(in crate::daemon) fn placed(&self) -> Placed {
+        self.placed.clone()
+    }
 }
 
 /// Binds the socket. A stale one is removed; the caller holds the lock of the state directory, so that no daemon of the same
@@ -74,7 +99,8 @@ pub fn bind(path: &Path) -> Result<ControlListener, BindError> {
     // Between the two lines the umask rules; whoever slips in is asked for his uid all the same.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let made = std::fs::symlink_metadata(path).map_err(failed)?;
-    Ok(ControlListener { listener, path: path.to_owned(), owner: nix::unistd::geteuid().as_raw(), inode: (made.dev(), made.ino()) })
+    let placed = Placed { path: path.to_owned(), inode: (made.dev(), made.ino()) };
+    Ok(ControlListener { listener, owner: nix::unistd::geteuid().as_raw(), placed })
 }
 
 /// Whether the socket could be bound here, looked at only.
@@ -124,9 +150,10 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 
 impl Drop for ControlListener {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.inode);
-        if ours && let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(event = "control.left", "the control socket {} stays behind: {error}", self.path.display());
+        if self.placed.is_there()
+            && let Err(error) = std::fs::remove_file(&self.placed.path)
+        {
+            tracing::debug!(event = "control.left", "the control socket {} stays behind: {error}", self.placed.path.display());
         }
     }
 }

@@ -41,7 +41,7 @@ impl Daemon {
                 drop(answer.send(vec![Reply { token: String::new(), done: true, text }]));
             }
             Verb::Reload => {
-                self.begin_reload();
+                self.reload_asked = true;
                 drop(answer.send(vec![Reply { token: String::new(), done: true, text: "asked for; see the log".into() }]));
             }
             verb @ (Verb::Command(_) | Verb::Adopt { .. }) => self.order_tokens(&verb, &order.select, answer),

@@ -28,6 +28,9 @@ pub struct StatusDocument {
     pub healthy: bool,
     /// The fleet's breaker.
     pub breaker: BreakerStatus,
+    /// What a person must know of the daemon itself: the state directory, the ledger, the control socket.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
     /// The tokens, the worst first.
     pub tokens: Vec<TokenStatus>,
 }
@@ -46,15 +49,25 @@ impl StatusDocument {
     #[must_use]
     pub fn new(mut tokens: Vec<TokenStatus>, breaker: BreakerStatus, now: Timestamp) -> Self {
         worst_first(&mut tokens, now);
-        let mut document = Self { schema_version: STATUS_SCHEMA, generated_at: now, healthy: false, breaker, tokens };
+        let mut document =
+            Self { schema_version: STATUS_SCHEMA, generated_at: now, healthy: false, breaker, conditions: Vec::new(), tokens };
         document.healthy = document.severity(now) == Severity::Calm;
         document
     }
 
-    /// How bad it is: the worst token's severity; an open breaker alone calls for attention.
+    /// The same with what is the case with the daemon itself.
+    #[must_use]
+    pub fn with_conditions(mut self, conditions: Vec<Condition>) -> Self {
+        self.conditions = conditions;
+        self.healthy = self.severity(self.generated_at) == Severity::Calm;
+        self
+    }
+
+    /// How bad it is: the worst severity of a token or of the daemon itself; an open breaker alone calls for attention.
     #[must_use]
     pub fn severity(&self, now: Timestamp) -> Severity {
-        let fleet = if self.breaker.open { Severity::Attention } else { Severity::Calm };
+        let breaker = if self.breaker.open { Severity::Attention } else { Severity::Calm };
+        let fleet = self.conditions.iter().map(Condition::severity).fold(breaker, Severity::max);
         self.tokens.iter().map(|token| token.severity(now)).fold(fleet, Severity::max)
     }
 }
@@ -91,6 +104,18 @@ impl TokenStatus {
 }
 
 impl Condition {
+    /// A condition that is the case: what is so, and what a person may do about it.
+    #[must_use]
+    pub fn of(kind: &str, reason: &str, text: &str, remedy: Option<&str>, severity: Severity) -> Self {
+        let message = remedy.map_or_else(|| text.to_owned(), |remedy| format!("{text}. To do: {remedy}"));
+        let severity = match severity {
+            Severity::Calm => "calm",
+            Severity::Attention => "attention",
+            Severity::Critical => "critical",
+        };
+        Self { kind: kind.to_owned(), status: "True".to_owned(), reason: reason.to_owned(), message, severity: severity.to_owned() }
+    }
+
     /// How bad it is. A word that this binary does not know comes from a newer one, and is worth a look.
     #[must_use]
     pub fn severity(&self) -> Severity {

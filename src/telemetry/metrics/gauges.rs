@@ -84,6 +84,12 @@ pub struct DaemonGauges {
     pub provider_clock_offset: Option<SignedDuration>,
     /// Whether the breaker forbids every revoke.
     pub breaker_open: bool,
+    /// Whether the audit ledger takes rows.
+    pub ledger_writable: bool,
+    /// Whether the state directory is the one that this process locked.
+    pub state_dir_held: bool,
+    /// Whether the control socket is the one that this process bound.
+    pub control_socket_bound: bool,
 }
 
 #[derive(Debug, Default)]
@@ -204,6 +210,11 @@ fn of_daemon(families: &mut Families<'_>, daemon: &DaemonGauges) -> fmt::Result 
     families.seconds("scheduler_last_tick_timestamp", "When the loop last turned", one(daemon.last_tick.map(unix)))?;
     families.plain("leader", "Whether this process is the one that acts", one(Some(truth(daemon.leader))))?;
     families.plain("breaker_open", "Whether the breaker forbids every revoke", one(Some(truth(daemon.breaker_open))))?;
+    families.plain("ledger_writable", "Whether the audit ledger takes rows", one(Some(truth(daemon.ledger_writable))))?;
+    let help = "Whether the state directory is the one that this process locked";
+    families.plain("state_directory_held", help, one(Some(truth(daemon.state_dir_held))))?;
+    let help = "Whether the control socket is the one that this process bound";
+    families.plain("control_socket_bound", help, one(Some(truth(daemon.control_socket_bound))))?;
     let help = "Whether the last reload of the configuration was taken";
     families.plain("config_last_reload_successful", help, one(Some(truth(daemon.config_reload_successful))))?;
     let help = "When a configuration was last taken";
