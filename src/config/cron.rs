@@ -7,7 +7,7 @@ use std::fmt;
 use croner::parser::{CronParser, Seconds};
 use jiff::SignedDuration;
 
-use super::mistake::{Wrong, shown};
+use super::mistake::{Wrong, may_show, shown};
 
 const DAY_SECONDS: u32 = 86_400;
 
@@ -28,18 +28,23 @@ impl Default for Tick {
 impl Tick {
     pub(super) fn parse(pattern: &str) -> Result<Self, Wrong> {
         let fix = "write six fields, second minute hour day month weekday, as in \"*/30 * * * * *\"";
+        let form = |c: char| c.is_ascii_digit() || matches!(c, '*' | '/' | ',' | '-' | '?' | '#' | ' ');
         if pattern.split_whitespace().count() != 6 {
-            return Err(Wrong::new(format!("{} is no cron pattern with seconds", shown(pattern)), fix));
+            return Err(Wrong::new(format!("{} is no cron pattern with seconds", shown(pattern, form)), fix));
         }
         let parsed = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build().parse(pattern);
-        let cron = parsed.map_err(|error| Wrong::new(format!("{} is no cron pattern: {error}", shown(pattern)), fix))?;
+        // The parser's error may repeat the pattern.
+        let cron = parsed.map_err(|error| {
+            let why = if may_show(pattern, form) { format!(": {error}") } else { String::new() };
+            Wrong::new(format!("{} is no cron pattern{why}", shown(pattern, form)), fix)
+        })?;
         let rings = |second: u32| {
             let (hour, minute) = (second / 3600, second / 60 % 60);
             let hits = [cron.pattern.hour_match(hour), cron.pattern.minute_match(minute), cron.pattern.second_match(second % 60)];
             hits.into_iter().all(|hit| hit.unwrap_or(false))
         };
         let longest = longest_gap((0..DAY_SECONDS).filter(|second| rings(*second)));
-        let longest = longest.ok_or_else(|| Wrong::new(format!("{} never rings", shown(pattern)), fix))?;
+        let longest = longest.ok_or_else(|| Wrong::new(format!("{} never rings", shown(pattern, form)), fix))?;
         Ok(Self { pattern: pattern.to_owned(), longest_gap: SignedDuration::from_secs(i64::from(longest)) })
     }
 

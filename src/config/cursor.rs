@@ -11,7 +11,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::duration;
 use super::file::{Source, is_secret_key};
-use super::mistake::{Position, Report, Wrong, looks_secret, nearest, shown};
+use super::mistake::{Position, Report, Wrong, nearest, shown};
+
+mod unknown;
+
+pub(super) use unknown::key_shown;
+
+/// Longest number that is repeated, in characters: an id of Meta's that lacks its quotes.
+const NUMBER_SHOWN_MAX: usize = 20;
 
 /// A table while it is read.
 pub(super) struct Table<'a> {
@@ -63,13 +70,21 @@ impl<'a> Table<'a> {
 
     /// A text of a closed set of words.
     pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        self.text(key, |text| word(text, words))
+        let value = self.value(key)?;
+        if !value.is_text() && !value.is_unread() {
+            value.wrong(Wrong::new(format!("{} stands where a word must", value.shown()), format!("write one of {}", listed(words))));
+            return None;
+        }
+        value.text(|text| word(text, words))
     }
 
     pub(super) fn duration(&mut self, key: &'static str) -> Option<SignedDuration> {
         let value = self.value(key)?;
-        if let DeValue::Integer(number) = value.toml {
-            value.wrong(Wrong::new(format!("{number} has no unit"), "write a duration as text, as in \"24h\""));
+        if let DeValue::Integer(number) = value.toml
+            && !value.is_unread()
+        {
+            let shown = if number.as_str().len() > NUMBER_SHOWN_MAX { "the number" } else { number.as_str() };
+            value.wrong(Wrong::new(format!("{shown} has no unit"), "write a duration as text, as in \"24h\""));
             return None;
         }
         value.text(duration::parse)
@@ -85,6 +100,7 @@ impl<'a> Table<'a> {
         };
         match number {
             Some(number) if number.is_finite() && fits(number) => Some(number),
+            None if value.is_unread() => None,
             Some(_) | None => {
                 value.wrong(Wrong::new(format!("{} does not fit", value.shown()), format!("write {wanted}")));
                 None
@@ -105,7 +121,11 @@ impl<'a> Table<'a> {
             let text: &str = name.get_ref();
             let at = name.span().start;
             let child = parent.child(text, value, join(&parent.pattern, "NAME"));
-            if let Some(mut table) = child.table() {
+            if !child.is_table() {
+                let what = format!("{} stands where a table must", child.shown());
+                let wrong = Wrong::new(what, format!("every key belongs to one of them: write [{key}.NAME] above it"));
+                self.report.mistake(&self.source.position(at), named(&parent.path, &key_shown(text)), wrong);
+            } else if let Some(mut table) = child.table() {
                 table.at = at;
                 self.report.stands(table.path.clone(), self.source.position(at), format!("[{}]", table.path));
                 tables.push((text.to_owned(), table));
@@ -150,42 +170,6 @@ impl<'a> Table<'a> {
         self.report.mistake(&self.source.position(self.at), format!("[{}]", self.path), wrong);
     }
 
-    /// Ends the reading: every key that nobody asked for is unknown. `known` are the keys of all tables: one may only be misplaced.
-    pub(super) fn finish(self, known: &BTreeSet<String>) {
-        for name in self.toml.keys() {
-            let text: &str = name.get_ref();
-            if self.asked.contains(text) {
-                continue;
-            }
-            let fix = match nearest(text, self.asked.iter().copied()) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => self
-                    .elsewhere(text, known)
-                    .unwrap_or_else(|| format!("known here: {}", self.asked.iter().copied().collect::<Vec<_>>().join(", "))),
-            };
-            let key = named(&self.path, &key_shown(text));
-            self.report.mistake(&self.source.position(name.span().start), key, Wrong::new("unknown key", fix));
-        }
-    }
-
-    /// Where a key belongs that is not known here: below this very table, if it is known there.
-    fn elsewhere(&self, key: &str, known: &BTreeSet<String>) -> Option<String> {
-        let below = format!("{}.", self.pattern);
-        let own = || known.iter().filter(|pattern| pattern.starts_with(&below)).filter_map(|pattern| pattern.rsplit_once('.'));
-        if let Some(near) = nearest(key, own().map(|(_, leaf)| leaf))
-            && let Some((table, _)) = own().find(|(_, leaf)| *leaf == near)
-        {
-            let table = table.replacen(&self.pattern, &self.path, 1);
-            return Some(if near == key {
-                format!("it belongs under [{table}]")
-            } else {
-                format!("did you mean {near:?} under [{table}]?")
-            });
-        }
-        let (table, _) = known.iter().filter_map(|pattern| pattern.rsplit_once('.')).find(|(_, leaf)| *leaf == key)?;
-        Some(format!("it belongs under [{table}]"))
-    }
-
     /// The keys of this table that are not among these, each with its position.
     pub(super) fn others(&self, known: &[&str]) -> Vec<(String, Position)> {
         let all = self.toml.keys().map(|name| (name.get_ref().to_string(), self.source.position(name.span().start)));
@@ -198,14 +182,14 @@ impl<'a> Value<'a> {
         self.report.mistake(&self.source.position(self.at), named(&self.table, &self.key), wrong);
     }
 
-    /// The value as it may be shown: no text at all where a secret is spoken of.
+    /// The value as it may be shown: no text, and no number where a secret is spoken of or that is as long as one.
     pub(super) fn shown(&self) -> String {
         let secret = is_secret_key(&self.key) || self.table.split('.').any(is_secret_key);
+        let number = |text: String| if secret || text.len() > NUMBER_SHOWN_MAX { "the number".to_owned() } else { text };
         match self.toml {
-            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) if secret => "the value (not shown)".to_owned(),
-            DeValue::String(text) => shown(text),
-            DeValue::Integer(number) => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
+            DeValue::String(_) => "a text".to_owned(),
+            DeValue::Integer(value) => number(value.to_string()),
+            DeValue::Float(value) => number(value.to_string()),
             DeValue::Boolean(boolean) => boolean.to_string(),
             DeValue::Datetime(_) => "a date".to_owned(),
             DeValue::Array(_) => "an array".to_owned(),
@@ -221,11 +205,23 @@ impl<'a> Value<'a> {
         matches!(self.toml, DeValue::Table(_))
     }
 
+    /// Whether it is no TOML, which is told by itself.
+    pub(super) fn is_unread(&self) -> bool {
+        match self.toml {
+            DeValue::Integer(number) => number.as_str().is_empty(),
+            DeValue::Float(number) => number.as_str().is_empty(),
+            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => false,
+        }
+    }
+
     pub(super) fn is_text(&self) -> bool {
         self.toml.is_str()
     }
 
     pub(super) fn text<T>(&self, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        if self.is_unread() {
+            return None;
+        }
         let Some(text) = self.toml.as_str() else {
             let (what, fix) = match self.toml {
                 DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
@@ -244,7 +240,12 @@ impl<'a> Value<'a> {
     pub(super) fn table(self) -> Option<Table<'a>> {
         let Some(toml) = self.toml.as_table() else {
             let path = join(&self.table, &quoted(&self.key));
-            self.wrong(Wrong::new(format!("{} stands where a table must", self.shown()), format!("write [{path}] with its keys below")));
+            let place = if self.key.ends_with(']') {
+                "write { name = \"STORE\", entry = \"ENTRY\" }".to_owned()
+            } else {
+                format!("write [{path}] with its keys below")
+            };
+            self.wrong(Wrong::new(format!("{} stands where a table must", self.shown()), place));
             return None;
         };
         let path = join(&self.table, &quoted(&self.key));
@@ -270,21 +271,23 @@ impl<'a> Value<'a> {
 /// One of a closed set of words.
 pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     words.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<String> = words.iter().map(|(name, _)| format!("{name:?}")).collect();
-        let near = nearest(text, words.iter().map(|(name, _)| *name)).map_or_else(String::new, |near| format!("did you mean {near:?}? "));
-        Wrong::new(format!("{} is not known", shown(text)), format!("{near}write one of {}", names.join(", ")))
+        let names = || words.iter().map(|(name, _)| *name);
+        let begins = |name: &&str| !text.is_empty() && (name.starts_with(text) || text.starts_with(name));
+        let near = nearest(text, names()).or_else(|| names().find(begins));
+        let near = near.map_or_else(String::new, |near| format!("did you mean {near:?}? "));
+        let form = |c: char| c.is_ascii_alphabetic() || matches!(c, '-' | '_');
+        Wrong::new(format!("{} is not known", shown(text, form)), format!("{near}write one of {}", listed(words)))
     })
+}
+
+fn listed<T>(words: &[(&str, T)]) -> String {
+    words.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A name as it stands in a path: quoted where TOML would want that.
 pub(super) fn quoted(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '[' | ']');
-    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { shown(name) }
-}
-
-/// A key that nobody knows, as it may be shown: what was pasted at the start of a line is a key to TOML.
-pub(super) fn key_shown(key: &str) -> String {
-    if looks_secret(key) { "(a key that looks like a secret)".to_owned() } else { quoted(key) }
+    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { shown(name, |c| !c.is_control()) }
 }
 
 /// A path and one more step.

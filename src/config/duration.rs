@@ -11,10 +11,20 @@ const UNITS: [(&str, u64); 6] = [("w", 604_800_000), ("d", 86_400_000), ("h", 3_
 /// Longest duration that is taken (ten years): more is a slip of the finger.
 const LONGEST_MILLIS: u64 = 3_653 * 86_400_000;
 
+/// What begins with a number is shown: it may be one with a wrong unit.
+fn shown_duration(text: &str) -> String {
+    let begins = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+    shown(text, |c| begins && (c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '-' | '+')))
+}
+
 /// Reads numbers with units, the larger unit first, each at most once.
 pub(super) fn parse(text: &str) -> Result<SignedDuration, Wrong> {
-    let wrong =
-        || Wrong::new(format!("{} is no duration", shown(text)), "write numbers with units w, d, h, m, s, ms, as in \"24h\" or \"1h30m\"");
+    let wrong = || {
+        Wrong::new(
+            format!("{} is no duration", shown_duration(text)),
+            "write numbers with units w, d, h, m, s, ms, as in \"24h\" or \"1h30m\"",
+        )
+    };
     let mut rest = text;
     let mut millis = 0_u64;
     let mut finest = None;
@@ -37,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<SignedDuration, Wrong> {
         return Err(wrong());
     }
     if millis > LONGEST_MILLIS {
-        return Err(Wrong::new(format!("{} is longer than ten years", shown(text)), "write a shorter duration"));
+        return Err(Wrong::new(format!("{} is longer than ten years", shown_duration(text)), "write a shorter duration"));
     }
     i64::try_from(millis).map(SignedDuration::from_millis).map_err(|_too_long| wrong())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::mistake::{Position, Report, looks_secret};
+use super::mistake::{Position, Report, Wrong, may_show, name_character};
 
 /// One file: its name, its text, and where its lines begin.
 pub(super) struct Source {
@@ -43,24 +43,29 @@ impl Source {
         Position { file: Arc::clone(&self.path), line, column }
     }
 
-    /// The line with a caret below the position. Only the header of a known table, or a line that begins with a key that is known and
-    /// no part of a secret, is ever repeated: whatever else stands there could be a secret under a misspelt key.
-    fn excerpt(&self, position: &Position, known: &BTreeSet<String>) -> String {
-        let line = self.text.lines().nth(position.line - 1).unwrap_or_default();
-        let start = line.trim_start();
-        let fine = if let Some(header) = start.strip_prefix('[') {
-            let table = header.trim_start_matches('[').split(['.', ']', ' ']).next().unwrap_or_default();
-            known.contains(table)
-        } else {
-            let key = start.split('=').next().unwrap_or_default().trim();
-            let plain = |pattern: &String| !pattern.split('.').any(is_secret_key) && pattern.rsplit('.').next() == Some(key);
-            known.iter().any(plain)
-        };
-        if !fine || line.contains("secret") || looks_secret(line) {
-            return String::new();
+    /// What stands at a place that is no TOML: the header of a table, or a key. Only what is known is named: whatever else stands there
+    /// could be a secret, and no line is ever repeated.
+    fn told(&self, position: &Position, known: &BTreeSet<String>) -> String {
+        let line = self.text.lines().nth(position.line - 1).unwrap_or_default().trim_start();
+        if let Some(header) = line.strip_prefix('[') {
+            let path = header.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
+            let table = path.split('.').next().unwrap_or_default();
+            let plain = known.contains(table) && path.split('.').all(|part| may_show(part, name_character));
+            return if plain { format!("[{path}]") } else { String::new() };
         }
-        let number = position.line.to_string();
-        format!("{number} | {line}\n{:width$} | {:before$}^", "", "", width = number.len(), before = position.column - 1)
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let is_known = known.iter().any(|pattern| pattern.rsplit('.').next() == Some(key));
+        if is_known { key.to_owned() } else { String::new() }
+    }
+
+    /// The line above that says the same up to its `=`: a header anywhere, a key in the same table.
+    fn before(&self, position: &Position) -> Option<usize> {
+        let begin = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let above: Vec<&str> = self.text.lines().take(position.line).collect();
+        let (own, above) = above.split_last()?;
+        let (own, header) = (begin(own), own.trim_start().starts_with('['));
+        let lines = above.iter().enumerate().rev().take_while(|(_, line)| header || !line.trim_start().starts_with('['));
+        lines.into_iter().find(|(_, line)| begin(line) == own).map(|(at, _)| at + 1)
     }
 
     /// Parses the text, reports what is no TOML, and gives what could be made of the rest.
@@ -69,8 +74,16 @@ impl Source {
         let syntax = if errors.is_empty() { Syntax::Fine } else { Syntax::Broken };
         for error in errors {
             let position = self.position(error.span().map_or(0, |span| span.start));
-            let excerpt = self.excerpt(&position, known);
-            report.syntax(&position, error.message(), excerpt);
+            let told = self.told(&position, known);
+            let wrong = if error.message() == "duplicate key" {
+                let what = if told.starts_with('[') { "this table stands" } else { "this key of the table stands" };
+                let place = self.before(&position).map_or_else(|| "above".to_owned(), |line| format!("in line {line}"));
+                Wrong::new(format!("{what} {place} already"), "delete one of the two")
+            } else {
+                let fix = if error.message().contains("leading zero") { "write it in quotes" } else { "" };
+                Wrong::new(format!("this is no TOML: {}", error.message()), fix)
+            };
+            report.mistake(&position, told, wrong);
         }
         (table, syntax)
     }
@@ -85,5 +98,5 @@ pub(super) enum Syntax {
 
 /// Whether a key speaks of a secret: nothing below it is ever shown.
 pub(super) fn is_secret_key(key: &str) -> bool {
-    key.starts_with("secret")
+    key.starts_with("secret") || key == "external_id"
 }

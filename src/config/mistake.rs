@@ -21,8 +21,6 @@ pub struct Mistake {
     pub what: String,
     /// What to do about it; may be empty.
     pub fix: String,
-    /// For errors of syntax the line with a caret below; empty where the line could hold a secret.
-    pub excerpt: String,
 }
 
 impl fmt::Display for Mistake {
@@ -34,9 +32,6 @@ impl fmt::Display for Mistake {
         f.write_str(&self.what)?;
         if !self.fix.is_empty() {
             write!(f, "; {}", self.fix)?;
-        }
-        if !self.excerpt.is_empty() {
-            write!(f, "\n{}", self.excerpt)?;
         }
         Ok(())
     }
@@ -100,12 +95,6 @@ impl Report {
         self.mistakes.borrow_mut().push(at(position, key.into(), wrong));
     }
 
-    pub(super) fn syntax(&self, position: &Position, message: &str, excerpt: String) {
-        let mut mistake = at(position, String::new(), Wrong::new(format!("this is no TOML: {message}"), ""));
-        mistake.excerpt = excerpt;
-        self.mistakes.borrow_mut().push(mistake);
-    }
-
     pub(super) fn warning(&self, position: &Position, key: impl Into<String>, wrong: Wrong) {
         self.warnings.borrow_mut().push(at(position, key.into(), wrong));
     }
@@ -157,7 +146,7 @@ impl Report {
 
 fn at(position: &Position, key: String, wrong: Wrong) -> Mistake {
     let Wrong { what, fix } = wrong;
-    Mistake { file: position.file.to_path_buf(), line: position.line, column: position.column, key, what, fix, excerpt: String::new() }
+    Mistake { file: position.file.to_path_buf(), line: position.line, column: position.column, key, what, fix }
 }
 
 /// Several tokens may break one rule by one shared default: said once.
@@ -167,25 +156,32 @@ fn sorted(mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     mistakes
 }
 
-/// A value as it may be shown: quoted, shortened, and hidden where it looks like a token or an app secret, because people paste
-/// secrets into the wrong key.
-pub(super) fn shown(text: &str) -> String {
-    const SHOWN_MAX: usize = 80;
-    if looks_secret(text) {
-        return "the value (not shown, it looks like a secret)".to_owned();
-    }
-    if text.chars().count() > SHOWN_MAX {
-        let start: String = text.chars().take(SHOWN_MAX).collect();
-        return format!("{start:?}...");
-    }
-    format!("{text:?}")
+/// Longest value that is repeated, in characters.
+const SHOWN_MAX: usize = 32;
+
+/// A value as it may be repeated: only where it is short and made of what its key's values are made of. Elsewhere its place must
+/// do, because people paste secrets under wrong keys, and not all secrets look like it.
+pub(super) fn shown(text: &str, form: impl Fn(char) -> bool) -> String {
+    if may_show(text, form) { format!("{text:?}") } else { "the value".to_owned() }
 }
 
-/// Meta's tokens begin with `EAA` and are long; its app secrets are 32 hex digits.
+/// Whether a value may be repeated.
+pub(super) fn may_show(text: &str, form: impl Fn(char) -> bool) -> bool {
+    text.chars().count() <= SHOWN_MAX && text.chars().all(form) && !looks_secret(text)
+}
+
+/// What names are made of.
+pub(super) const fn name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Meta's tokens begin with `EAA` and are long; its app secrets are 32 hex digits; and what mixes letters and digits for long was drawn,
+/// not named.
 pub(super) fn looks_secret(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
         let hex = word.len() >= 32 && word.chars().all(|c| c.is_ascii_hexdigit());
-        hex || (word.starts_with("EAA") && word.len() >= 12) || word.len() >= 48
+        let mixed = word.chars().any(|c| c.is_ascii_lowercase()) && word.chars().any(|c| c.is_ascii_digit());
+        hex || (word.starts_with("EAA") && word.len() >= 12) || word.len() >= 48 || (mixed && word.len() >= 16)
     })
 }
 
@@ -213,9 +209,9 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_secret_is_not_shown() {
-        assert_eq!(shown("abc"), "\"abc\"");
-        assert!(!shown("EAATESTTESTTEST").contains("EAA"));
-        assert!(!shown("123|0123456789abcdef0123456789abcdef").contains("abcdef"));
-        assert!(shown(&"word ".repeat(40)).ends_with("\"..."));
+        assert_eq!(shown("abc", name_character), "\"abc\"");
+        for text in ["EAATESTTESTTEST", "123|0123456789abcdef0123456789abcdef", "a b", "s3cr3tcanary0123", &"word.".repeat(40)] {
+            assert_eq!(shown(text, name_character), "the value", "{text}");
+        }
     }
 }

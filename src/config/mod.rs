@@ -21,6 +21,7 @@ use self::mistake::{Position, Report, Wrong};
 
 mod cron;
 mod cursor;
+mod draft;
 mod duration;
 mod file;
 mod mistake;
@@ -147,6 +148,9 @@ fn read_source(path: &Path, report: &Report) -> Option<Source> {
 fn read_text(path: &Path) -> Result<(String, u32), String> {
     // Looked at before it is opened, because opening a pipe that nobody writes to would wait for ever.
     let found = path.metadata().map_err(|error| error.to_string())?;
+    if found.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
     if !found.is_file() {
         return Err("it is no regular file".to_owned());
     }
@@ -164,6 +168,11 @@ fn read_text(path: &Path) -> Result<(String, u32), String> {
 
 fn unreadable(path: &Path, why: &str, report: &Report) {
     let position = Position { file: Arc::from(path), line: 1, column: 1 };
-    let wrong = Wrong::new(format!("the configuration cannot be read: {why}"), "name another with --config, or mend this one");
+    let fix = if path.is_dir() {
+        format!("name the file in it, as in --config {}", path.join("evertoken.toml").display())
+    } else {
+        "name another with --config, or mend this one".to_owned()
+    };
+    let wrong = Wrong::new(format!("the configuration cannot be read: {why}"), fix);
     report.mistake(&position, "", wrong);
 }

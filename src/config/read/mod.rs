@@ -1,45 +1,23 @@
 //! From tables to settings: each table is read in one place, which is therefore also the list of its keys.
 //!
-//! A value that is wrong is reported and replaced by its default, so that reading goes on; what is read is used only when
-//! nothing was reported.
+//! A value that is wrong is reported and reading goes on: rules see every field by itself ([`Draft`]), and the settings are used only
+//! when nothing was reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::cron::Tick;
 use super::cursor::{Table, join, key_shown, quoted};
+use super::draft::Draft;
 use super::file::Syntax;
 use super::mistake::{Wrong, nearest};
 use super::secret_ref::Environment;
-use super::settings::{AppName, Daemon, Http, Log, LogFormat, Network, Pace, Propagation, Schedule, Settings, StoreName, TokenName};
+use super::settings::{AppName, Daemon, Http, Log, LogFormat, Network, Pace, Settings, StoreName, TokenName};
 
 mod apps;
 mod stores;
 mod tokens;
 pub(super) mod values;
-
-use tokens::Defaults;
-
-/// What was read so far.
-pub(super) struct Draft {
-    pub(super) settings: Settings,
-    /// Every name under `[apps]`, also of those that are wrong: a token that names one of these is not to blame.
-    pub(super) apps: BTreeSet<String>,
-    /// Every name under `[stores]`.
-    pub(super) stores: BTreeSet<String>,
-    /// Tokens whose durations and fractions were all right, so that the rules on them say something.
-    pub(super) timed: BTreeSet<TokenName>,
-    /// Whether `[tokens]` of some file could not be read as a whole.
-    pub(super) broken: bool,
-    defaults: Defaults,
-}
-
-impl Draft {
-    /// What tokens share, unless something in it is wrong.
-    pub(super) fn defaults(&self) -> Option<(Schedule, Propagation)> {
-        (!self.defaults.flawed).then_some((self.defaults.schedule, self.defaults.propagation))
-    }
-}
 
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("trace", tracing::Level::TRACE),
@@ -63,25 +41,26 @@ pub(super) fn main_file(root: Table<'_>, environment: &Environment, known: &BTre
             stores: BTreeMap::new(),
             tokens: BTreeMap::new(),
         },
-        apps: BTreeSet::new(),
-        stores: BTreeSet::new(),
-        timed: BTreeSet::new(),
+        apps: BTreeMap::new(),
+        stores: BTreeMap::new(),
+        tokens: BTreeMap::new(),
+        timing: tokens::defaults(&mut root, known),
+        misspelt: (root.misspelt("apps", known), root.misspelt("stores", known)),
         broken: syntax == Syntax::Broken,
-        defaults: tokens::defaults(&mut root, known),
     };
     for (name, table) in root.named_tables("apps") {
-        let app = apps::app(&name, table, known, syntax);
+        let (app_draft, app) = apps::app(&name, table, known, syntax);
         if let (Some(name), Some(app)) = (checked(&root, "apps", &name, AppName::new), app) {
             draft.settings.apps.insert(name, app);
         }
-        draft.apps.insert(name);
+        draft.apps.insert(name, app_draft);
     }
     for (name, table) in root.named_tables("stores") {
-        let store = stores::store(table, known, syntax);
+        let (store_draft, store) = stores::store(table, known, syntax);
         if let (Some(name), Some(store)) = (checked(&root, "stores", &name, StoreName::new), store) {
             draft.settings.stores.insert(name, store);
         }
-        draft.stores.insert(name);
+        draft.stores.insert(name, store_draft);
     }
     token_tables(&mut root, &mut draft, known, syntax);
     root.finish(known);
@@ -115,12 +94,13 @@ fn token_tables(root: &mut Table<'_>, draft: &mut Draft, known: &BTreeSet<String
             let first = format!("{}:{}", first.file.display(), first.line);
             table.wrong(Wrong::new(format!("this token stands in {first} already"), "rename one of them, or delete it"));
         }
-        let token = tokens::token(table, &draft.defaults, known, syntax);
-        if let (Some(name), Some((token, timed)), None) = (checked(root, "tokens", &name, TokenName::new), token, first) {
-            if timed {
-                draft.timed.insert(name.clone());
-            }
+        let (token_draft, token) = tokens::token(table, &draft.timing, known, syntax);
+        if let (Some(name), Some(token), None) = (checked(root, "tokens", &name, TokenName::new), token, &first) {
             draft.settings.tokens.insert(name, token);
+        }
+        // Where the keys of a second one stand is not remembered, so no rule could name the place.
+        if first.is_none() {
+            draft.tokens.insert(name, token_draft);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use reqwest::Url;
 
-use crate::config::mistake::{Wrong, looks_secret, shown};
+use crate::config::mistake::{Wrong, looks_secret, may_show, name_character, shown};
 
 /// A service that secrets are sent to: https, or http where the packets never leave the host.
 pub(super) fn service_url(text: &str) -> Result<Url, Wrong> {
@@ -14,10 +14,10 @@ pub(super) fn service_url(text: &str) -> Result<Url, Wrong> {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => Err(Wrong::new(
-            format!("{} would carry secrets in plain text over the network", shown(text)),
+            format!("{} would carry secrets in plain text over the network", shown_url(&url)),
             "write https://, or an address on loopback (127.0.0.0/8, [::1], localhost)",
         )),
-        _ => Err(Wrong::new(format!("{} is neither https nor http", shown(text)), "write https://")),
+        _ => Err(Wrong::new(format!("{} is neither https nor http", shown_url(&url)), "write https://")),
     }
 }
 
@@ -25,20 +25,17 @@ pub(super) fn service_url(text: &str) -> Result<Url, Wrong> {
 pub(super) fn proxy_url(text: &str) -> Result<Url, Wrong> {
     let url = bare_url(text, "write an address as in \"http://proxy.internal:3128\"")?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Wrong::new(format!("{} is neither http nor https", shown(text)), "write http:// or https://"));
+        return Err(Wrong::new(format!("{} is neither http nor https", shown_url(&url)), "write http:// or https://"));
     }
     if url.path() != "/" {
-        return Err(Wrong::new(format!("{} has a path", shown(text)), "write a proxy as scheme, host and port only"));
+        return Err(Wrong::new(format!("{} has a path", shown_url(&url)), "write a proxy as scheme, host and port only"));
     }
     Ok(url)
 }
 
 fn bare_url(text: &str, fix: &str) -> Result<Url, Wrong> {
-    // The text of a URL with a password must not be shown, and a parser's error tells nothing of it.
-    let url = Url::parse(text).map_err(|error| {
-        let value = if text.contains('@') { "the value".to_owned() } else { shown(text) };
-        Wrong::new(format!("{value} is no URL ({error})"), fix)
-    })?;
+    // What is no URL may be anything, so it is not repeated; a parser's error tells nothing of it.
+    let url = Url::parse(text).map_err(|error| Wrong::new(format!("the value is no URL ({error})"), fix))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Wrong::new("the URL holds a user or a password, and secrets may stand here by reference only", "write it without"));
     }
@@ -46,9 +43,20 @@ fn bare_url(text: &str, fix: &str) -> Result<Url, Wrong> {
         return Err(Wrong::new("the URL has a query or a fragment", "write it without"));
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(Wrong::new(format!("{} names no host", shown(text)), fix));
+        return Err(Wrong::new("the value names no host", fix));
     }
     Ok(url)
+}
+
+/// Scheme, host and port: a path may hold a secret.
+fn shown_url(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    if may_show(host, |c| name_character(c) || matches!(c, '[' | ']' | ':')) {
+        format!("\"{}://{host}{port}\"", url.scheme())
+    } else {
+        "the value".to_owned()
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -61,8 +69,23 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Wrong> {
     if text == "off" {
         return Ok(None);
     }
-    let fix = if text.starts_with("localhost") { "write 127.0.0.1 or [::1] for localhost" } else { "write \"ADDRESS:PORT\" or \"off\"" };
-    text.parse().map(Some).map_err(|_no_address| Wrong::new(format!("{} is no address with a port", shown(text)), fix))
+    let fix = if text.starts_with("localhost") {
+        "write 127.0.0.1 or [::1] for localhost"
+    } else {
+        "write address and port, as in \"127.0.0.1:9469\", or \"off\""
+    };
+    let rest = text.strip_prefix("localhost").unwrap_or(text);
+    let plain = rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ':' | '[' | ']' | '*'));
+    text.parse().map(Some).map_err(|_no_address| Wrong::new(format!("{} is no address with a port", shown(text, |_| plain)), fix))
+}
+
+/// An entry is told of wherever its token is, so a token or an app secret must not pass for one.
+pub(super) fn entry(text: &str) -> Result<String, Wrong> {
+    let hex = text.len() == 32 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if hex || text.split('/').any(|part| part.starts_with("EAA") && looks_secret(part)) {
+        return Err(Wrong::new("the value looks like a secret, not like the name of one", "name the entry that holds it"));
+    }
+    Ok(text.to_owned())
 }
 
 /// An id that Meta gives: digits.
@@ -70,7 +93,10 @@ pub(super) fn digits(text: &str) -> Result<String, Wrong> {
     if !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new(format!("{} is no id of Meta's", shown(text)), "write its digits, as in \"1234567890\""))
+    Err(Wrong::new(
+        format!("{} is no id of Meta's", shown(text, |c| c.is_ascii_digit() || matches!(c, ' ' | '-' | '_' | '.'))),
+        "write its digits, as in \"1234567890\"",
+    ))
 }
 
 pub(super) fn graph_version(text: &str) -> Result<String, Wrong> {
@@ -79,7 +105,10 @@ pub(super) fn graph_version(text: &str) -> Result<String, Wrong> {
     if parts.is_some_and(|(major, minor)| number(major) && number(minor)) {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new(format!("{} is no version of the Graph API", shown(text)), "write it as in \"v26.0\""))
+    Err(Wrong::new(
+        format!("{} is no version of the Graph API", shown(text, |c| c.is_ascii_digit() || matches!(c, 'v' | 'V' | '.'))),
+        "write it as in \"v26.0\"",
+    ))
 }
 
 pub(super) fn region(text: &str) -> Result<String, Wrong> {
@@ -87,7 +116,10 @@ pub(super) fn region(text: &str) -> Result<String, Wrong> {
     if text.contains('-') && text.len() <= 32 && text.chars().all(fine) {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new(format!("{} is no AWS region", shown(text)), "write it as in \"eu-west-1\""))
+    // Words, and a number by itself: what mixes them may be a password.
+    let word = |part: &str| part.chars().all(|c| c.is_ascii_alphabetic()) || part.len() == 1;
+    let plain = text.split(['-', '_', ' ']).all(word);
+    Err(Wrong::new(format!("{} is no AWS region", shown(text, |_| plain)), "write it as in \"eu-west-1\""))
 }
 
 pub(super) fn role_arn(text: &str) -> Result<String, Wrong> {
@@ -101,19 +133,22 @@ pub(super) fn role_arn(text: &str) -> Result<String, Wrong> {
     if fine {
         return Ok(text.to_owned());
     }
-    Err(Wrong::new(format!("{} is no ARN of an IAM role", shown(text)), "write it as in \"arn:aws:iam::111122223333:role/evertoken\""))
+    Err(Wrong::new("the value is no ARN of an IAM role", "write it as in \"arn:aws:iam::111122223333:role/evertoken\""))
 }
 
 fn is_role(resource: &str) -> bool {
     resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic()))
 }
 
-/// A word without blanks: a group, a profile, a scope.
+/// A word without blanks: a group, a profile.
 pub(super) fn plain(text: &str) -> Result<String, Wrong> {
-    if !text.is_empty() && text.len() <= 256 && !text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Ok(text.to_owned());
+    if text.is_empty() || text.len() > 256 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Wrong::new("the value is empty, too long, or holds a blank", "write one word"));
     }
-    Err(Wrong::new(format!("{} is empty, too long, or holds a blank", shown(text)), "write one word"))
+    if looks_secret(text) {
+        return Err(Wrong::new("the value looks like a secret, not like a name", "write the name"));
+    }
+    Ok(text.to_owned())
 }
 
 /// What a role's owner wants to see (AWS: 2 to 1224 characters of `[\w+=,.@:/-]`). Its owner may treat it as a secret: not shown.
@@ -130,7 +165,9 @@ pub(super) fn mode(text: &str) -> Result<u32, Wrong> {
     let fix = "write \"0640\", or \"0600\" where one user reads";
     let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     let bits = if octal { u32::from_str_radix(text, 8).ok() } else { None };
-    let bits = bits.ok_or_else(|| Wrong::new(format!("{} is no octal mode", shown(text)), fix))?;
+    let bits = bits.ok_or_else(|| {
+        Wrong::new(format!("{} is no octal mode", shown(text, |c| c.is_ascii_digit() || matches!(c, 'r' | 'w' | 'x' | '-'))), fix)
+    })?;
     if bits & 0o007 != 0 {
         return Err(Wrong::new(format!("the mode {bits:04o} lets everybody on the host have the tokens"), fix));
     }
@@ -148,8 +185,9 @@ pub(super) fn path(text: &str, folder: &Path) -> Result<PathBuf, Wrong> {
     if text.is_empty() || text.contains('\0') {
         return Err(Wrong::new("the path is empty or holds a NUL", "write an absolute path"));
     }
+    // A path is told of later on, so what is none must not pass for one.
     if looks_secret(text) && !text.contains('/') {
-        return Err(Wrong::new(shown(text), "write the path of a file"));
+        return Err(Wrong::new("the value looks like a secret, not like a path", "write the path, as in ./NAME beside this file"));
     }
     Ok(absolute(&folder.join(text)))
 }
@@ -187,7 +225,10 @@ pub(super) fn template(text: &str) -> Result<String, Wrong> {
             return Err(Wrong::new("a \"{{\" is not closed", format!("known placeholders: {known}")));
         };
         if !PLACEHOLDERS.contains(&name) {
-            return Err(Wrong::new(format!("the placeholder {} is not known", shown(name)), format!("known placeholders: {known}")));
+            return Err(Wrong::new(
+                format!("the placeholder {} is not known", shown(name, |c| c.is_ascii_lowercase() || matches!(c, '_' | ' '))),
+                format!("known placeholders: {known}"),
+            ));
         }
         names.push(name);
         let last = at + 1 == pieces.len();

@@ -3,21 +3,20 @@
 use std::path::PathBuf;
 
 use super::table_path;
+use crate::config::draft::{Draft, StoreDraft};
 use crate::config::mistake::{Position, Report, Wrong};
 use crate::config::read::values::absolute;
-use crate::config::settings::{Settings, Store};
+use crate::config::settings::Settings;
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes with its NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
 /// What lies in the state dir is the daemon's own; what lies in a store is read by others, and a cleaner of one would hit the other.
-pub(super) fn state_lies_apart_from_stores(settings: &Settings, start: &Position, report: &Report) {
-    let state = absolute(&settings.daemon.state_dir);
-    for (name, store) in &settings.stores {
-        let dir: PathBuf = match store {
-            Store::File(store) => absolute(&store.dir),
-            Store::AwsSecretsManager(_) => continue,
-        };
+pub(super) fn state_lies_apart_from_stores(draft: &Draft, start: &Position, report: &Report) {
+    let state = absolute(&draft.settings.daemon.state_dir);
+    for (name, store) in &draft.stores {
+        let StoreDraft::File { dir: Some(dir) } = store else { continue };
+        let dir: PathBuf = absolute(dir);
         let what = if dir.starts_with(&state) {
             format!("the store {name} ({}) lies in the state_dir {}", dir.display(), state.display())
         } else if state.starts_with(&dir) {
@@ -25,7 +24,7 @@ pub(super) fn state_lies_apart_from_stores(settings: &Settings, start: &Position
         } else {
             continue;
         };
-        let path = format!("{}.dir", table_path("stores", name.as_str()));
+        let path = format!("{}.dir", table_path("stores", name));
         let (position, key) = report.position(&[path]).unwrap_or_else(|| (start.clone(), String::new()));
         report.mistake(&position, key, Wrong::new(what, "let them lie apart, as in /var/lib/evertoken and /run/evertoken/tokens"));
     }

@@ -5,9 +5,9 @@ use std::fmt;
 use jiff::SignedDuration;
 
 use super::token_path;
+use crate::config::draft::{Draft, Timing};
 use crate::config::duration::display;
 use crate::config::mistake::{Report, Wrong};
-use crate::config::read::Draft;
 use crate::config::settings::{Propagation, Schedule};
 use crate::rotation::schedule::{USUAL_LIFE, fitted};
 use crate::rotation::time::times;
@@ -23,19 +23,16 @@ const BACK_OFF_SHARE: i32 = 20;
 struct Wishes {
     /// Paths of tables, the one that counts most first.
     tables: Vec<String>,
-    schedule: Schedule,
-    propagation: Propagation,
+    timing: Timing,
 }
 
-/// The rules for each token and for the shared defaults. What several tokens inherit is told once.
+/// The rules for each token and for the shared defaults. What several tokens inherit is told once. A rule is silent where a value that it
+/// needs is wrong by itself.
 pub(super) fn check(draft: &Draft, report: &Report) {
-    let shared = draft.defaults().map(|(schedule, propagation)| Wishes { tables: vec!["defaults".to_owned()], schedule, propagation });
-    let own = draft.timed.iter().filter_map(|name| {
-        let token = draft.settings.tokens.get(name)?;
-        let tables = vec![token_path(name), "defaults".to_owned()];
-        Some(Wishes { tables, schedule: token.schedule, propagation: token.propagation })
-    });
-    for wishes in shared.into_iter().chain(own) {
+    let shared = Wishes { tables: vec!["defaults".to_owned()], timing: draft.timing };
+    let own =
+        draft.tokens.iter().map(|(name, token)| Wishes { tables: vec![token_path(name), "defaults".to_owned()], timing: token.timing });
+    for wishes in std::iter::once(shared).chain(own) {
         window_covers_caches(&wishes, report);
         refresh_leaves_room(&wishes, report);
         fits_the_life(&wishes, report);
@@ -56,7 +53,7 @@ impl Wishes {
 
 /// A consumer may have read the old token the moment before the new one was published, and once more from a cache of a cache.
 fn window_covers_caches(wishes: &Wishes, report: &Report) {
-    let Propagation { window, consumer_ttl } = wishes.propagation;
+    let Timing { window: Some(window), consumer_ttl: Some(consumer_ttl), .. } = wishes.timing else { return };
     let least = times(consumer_ttl, 2.0);
     if window < least {
         let what = format!("the window of {} is shorter than twice the consumer_ttl of {}", display(window), display(consumer_ttl));
@@ -66,27 +63,32 @@ fn window_covers_caches(wishes: &Wishes, report: &Report) {
 }
 
 fn refresh_leaves_room(wishes: &Wishes, report: &Report) {
-    let Schedule { refresh_at, jitter, .. } = wishes.schedule;
-    let latest = wishes.schedule.latest_refresh();
-    if latest > LATEST_REFRESH + 1e-9 {
+    let Timing { refresh_at: Some(refresh_at), jitter: Some(jitter), .. } = wishes.timing else { return };
+    let latest = wishes.timing.schedule().latest_refresh();
+    if is_late(latest) {
         let what = format!("refresh_at {refresh_at} with jitter {jitter} refreshes at {} of the life at the latest", percent(latest));
         let fix = format!("let it be {} at most, so that back-offs have room before the token ends", percent(LATEST_REFRESH));
         wishes.mistake(&["schedule.refresh_at", "schedule.jitter"], Wrong::new(what, fix), report);
     }
 }
 
+fn is_late(latest: f64) -> bool {
+    latest > LATEST_REFRESH + 1e-9
+}
+
 /// Nothing has been seen of any life when the configuration is read, so the longest that Meta gives is taken: what does not fit that fits
 /// none. The life that is seen is [`life_conflicts`]' to judge.
 fn fits_the_life(wishes: &Wishes, report: &Report) {
-    if wishes.schedule.latest_refresh() > LATEST_REFRESH + 1e-9 {
-        return;
-    }
-    for conflict in life_conflicts(&wishes.schedule, &wishes.propagation, USUAL_LIFE) {
+    let timing = &wishes.timing;
+    let known = timing.refresh_at.is_some() && timing.jitter.is_some();
+    // What is left after a refresh point that must change says nothing.
+    let latest = Some(timing.schedule().latest_refresh()).filter(|latest| known && !is_late(*latest));
+    for conflict in conflicts(timing.window, timing.min_life, latest, USUAL_LIFE) {
         let keys: &[&str] = match conflict {
-            LifeConflict::WindowShortened { .. } | LifeConflict::WindowWithoutRoom { .. } => {
-                &["propagation.window", "schedule.refresh_at", "schedule.jitter"]
-            }
-            LifeConflict::MinLifeShortened { .. } | LifeConflict::MinLifeOverRest { .. } => &["schedule.min_life", "schedule.refresh_at"],
+            LifeConflict::WindowShortened { .. } => &["propagation.window"],
+            LifeConflict::WindowWithoutRoom { .. } => &["propagation.window", "schedule.refresh_at", "schedule.jitter"],
+            LifeConflict::MinLifeShortened { .. } => &["schedule.min_life"],
+            LifeConflict::MinLifeOverRest { .. } => &["schedule.min_life", "schedule.refresh_at"],
         };
         wishes.mistake(keys, Wrong::new(conflict.to_string(), conflict.fix()), report);
     }
@@ -184,20 +186,35 @@ impl fmt::Display for LifeConflict {
 /// What does not fit a life, by the life that was seen: for `check`, and for a daemon that sees a shorter one than Meta's 60 days.
 #[must_use]
 pub fn life_conflicts(schedule: &Schedule, propagation: &Propagation, life: SignedDuration) -> Vec<LifeConflict> {
+    conflicts(Some(propagation.window), Some(schedule.min_life), Some(schedule.latest_refresh()), life)
+}
+
+/// The same, of what is known.
+fn conflicts(
+    window: Option<SignedDuration>,
+    min_life: Option<SignedDuration>,
+    latest: Option<f64>,
+    life: SignedDuration,
+) -> Vec<LifeConflict> {
     let mut conflicts = Vec::new();
-    let (window, min_life) = (propagation.window, schedule.min_life);
     // To whole seconds: a fraction of a life is no exact number.
-    let rest = SignedDuration::from_secs(times(life, 1.0 - schedule.latest_refresh()).as_secs()).max(SignedDuration::ZERO);
+    let rest = latest.map(|latest| SignedDuration::from_secs(times(life, 1.0 - latest).as_secs()).max(SignedDuration::ZERO));
     let room = life / BACK_OFF_SHARE;
-    if fitted(window, life) < window {
-        conflicts.push(LifeConflict::WindowShortened { window, life });
-    } else if window.checked_add(room).is_none_or(|needed| needed > rest) {
-        conflicts.push(LifeConflict::WindowWithoutRoom { window, room, rest, life });
+    if let Some(window) = window {
+        if fitted(window, life) < window {
+            conflicts.push(LifeConflict::WindowShortened { window, life });
+        } else if let Some(rest) = rest
+            && window.checked_add(room).is_none_or(|needed| needed > rest)
+        {
+            conflicts.push(LifeConflict::WindowWithoutRoom { window, room, rest, life });
+        }
     }
-    if fitted(min_life, life) < min_life {
-        conflicts.push(LifeConflict::MinLifeShortened { min_life, life });
-    } else if min_life >= rest {
-        conflicts.push(LifeConflict::MinLifeOverRest { min_life, rest, life });
+    if let Some(min_life) = min_life {
+        if fitted(min_life, life) < min_life {
+            conflicts.push(LifeConflict::MinLifeShortened { min_life, life });
+        } else if let Some(rest) = rest.filter(|rest| min_life >= *rest) {
+            conflicts.push(LifeConflict::MinLifeOverRest { min_life, rest, life });
+        }
     }
     conflicts
 }
