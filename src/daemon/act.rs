@@ -136,14 +136,18 @@ impl Worker {
         }
     }
 
-    /// The slot for the captured token is made before the mint, while there is still time to say that it cannot be.
+    /// A disk that is full months later must not keep a token from its rotation: an adopted token has its slot from its first pass on.
+    pub(super) async fn keep_room(&mut self, fleet: &Fleet) {
+        if !self.room && self.evidence.record().is_some() && self.evidence.captured.is_none() && self.evidence.spool_trouble.is_none() {
+            self.make_room(fleet).await;
+        }
+    }
+
+    /// Before each mint too, while there is still time to say that it cannot be: the slot may have been deleted meanwhile.
     async fn make_room(&mut self, fleet: &Fleet) {
         let (spool, token) = (fleet.spool.clone(), self.policy.token.clone());
-        let trouble = on_disk(move || spool.allocate(&token)).await.err();
-        if trouble.is_some() {
-            self.evidence.spool_trouble = trouble;
-            self.announcer.spool(&self.evidence);
-        }
+        self.evidence.spool_trouble = on_disk(move || spool.allocate(&token)).await.err();
+        self.room = self.evidence.spool_trouble.is_none();
     }
 
     async fn refresh(&mut self, fleet: &Fleet, rotation: &str, attempt: u32, base: Fingerprint) -> Result<(), Fault> {
@@ -192,9 +196,10 @@ impl Worker {
             self.hold_text(token);
         }
         self.evidence.captured = Some(Captured { rotation: rotation.to_owned(), attempt, token: shown, sealed: trouble.is_none() });
-        if trouble.is_some() {
-            self.evidence.spool_trouble = trouble;
-            self.announcer.spool(&self.evidence);
+        if let Some(trouble) = trouble {
+            self.announcer
+                .spool(&format!("the captured token could not be sealed on disk: {trouble}. It is in memory, and staged at once"));
+            self.evidence.spool_trouble = Some(trouble);
         }
     }
 
@@ -230,7 +235,6 @@ impl Worker {
         // It is safe in the store; a slot that cannot be wiped only keeps the next mint from using it.
         self.evidence.captured = None;
         self.evidence.spool_trouble = trouble;
-        self.announcer.spool(&self.evidence);
         Ok(())
     }
 

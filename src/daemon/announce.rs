@@ -147,16 +147,9 @@ impl Announcer {
         self.open = now;
     }
 
-    /// The state of the spool slot, when it is in trouble.
-    pub(super) fn spool(&self, evidence: &Evidence) {
-        if let Some(trouble) = &evidence.spool_trouble {
-            tracing::warn!(
-                event = "token.spool",
-                alert = true,
-                token = self.token,
-                "the spool slot cannot take a token: {trouble}. No token is minted meanwhile unless the current one is about to end"
-            );
-        }
+    /// What befell the spool slot. That it is in trouble is a condition, told like others.
+    pub(super) fn spool(&self, what: &str) {
+        tracing::warn!(event = "token.spool", alert = true, token = self.token, "{what}");
     }
 
     fn log(&self, line: &Line, rotation_id: Option<&str>) {
@@ -205,6 +198,7 @@ fn event_of(code: &str) -> &'static str {
         "dead" | "token_dead" | "expired" => "token.dead",
         "overdue" => "token.overdue",
         "unaccounted" => "token.unaccounted",
+        "spool" => "token.spool",
         "gate_waiting" => "gate.waiting",
         "breaker" => "revoke.held",
         "clock_suspect" => "clock.suspect",

@@ -223,11 +223,20 @@ impl Worker {
             .or_else(|| record.filter(|record| record.current.fingerprint == token).map(|record| record.current.slot.clone()))
     }
 
-    /// What an earlier process left in the spool.
-    pub(super) async fn look_into_spool(&mut self, fleet: &Fleet) {
+    /// At the start: a token that an earlier process captured. Later again for as long as the slot is in trouble, so that mending it
+    /// is noticed. Where `mend` is false, nothing is changed.
+    pub(super) async fn read_spool(&mut self, fleet: &Fleet, mend: bool) {
+        let trouble = self.evidence.spool_trouble.is_some() && self.evidence.captured.is_none();
+        if !std::mem::replace(&mut self.spool_read, true) || trouble {
+            self.look_into_spool(fleet, mend).await;
+        }
+    }
+
+    async fn look_into_spool(&mut self, fleet: &Fleet, mend: bool) {
         let (spool, token, keys) = (fleet.spool.clone(), self.policy.token.clone(), self.app.keys());
         let keys: Vec<_> = std::iter::once(keys.seal).chain(keys.open).collect();
         let read = on_disk(move || spool.read(&token, &keys)).await;
+        let path = fleet.spool.slot(&self.policy.token);
         self.evidence.spool_trouble = None;
         match read {
             Ok(SlotContent::Empty) => {}
@@ -242,15 +251,33 @@ impl Worker {
             }
             Ok(SlotContent::Locked { key_id, .. }) => {
                 self.evidence.spool_trouble = Some(format!(
-                    "it holds a token sealed with key {key_id}, which no configured app secret opens: give the older secret as secret_previous"
+                    "{} holds a token sealed with key {key_id}, which no configured app secret opens: give the older secret as secret_previous",
+                    path.display()
                 ));
             }
-            Ok(SlotContent::Damaged { why }) => {
-                self.evidence.spool_trouble = Some(format!("it holds something that cannot be read: {why}"))
+            Ok(SlotContent::Damaged { why, other_version: false }) if mend => self.set_slot_aside(fleet, why).await,
+            Ok(SlotContent::Damaged { why, .. }) => {
+                self.evidence.spool_trouble = Some(format!("{} cannot be read: {why}", path.display()));
             }
             Err(trouble) => self.evidence.spool_trouble = Some(trouble),
         }
-        self.announcer.spool(&self.evidence);
+    }
+
+    /// Nobody can read it any more, so it must not stand in the way of the next mint. What it held is decided by the plan, which counts
+    /// an attempt whose token is in no place.
+    async fn set_slot_aside(&mut self, fleet: &Fleet, why: &str) {
+        let (spool, token) = (fleet.spool.clone(), self.policy.token.clone());
+        let path = fleet.spool.slot(&token);
+        match on_disk(move || spool.set_aside(&token)).await {
+            Ok(kept) => self.announcer.spool(&format!(
+                "{} could not be read: {why}. It is kept as {kept} beside it and never used again. If the record has an attempt whose token \
+                 was there and nowhere else, that token is counted as unaccounted, with the day by which it has ended",
+                path.display()
+            )),
+            Err(trouble) => {
+                self.evidence.spool_trouble = Some(format!("{} cannot be read ({why}), nor set aside: {trouble}", path.display()));
+            }
+        }
     }
 
     pub(super) fn sink(&self, name: &str) -> Option<Place> {

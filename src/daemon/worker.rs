@@ -47,7 +47,9 @@ pub struct Worker {
     /// What consumers read now, for sinks and for payloads that keep parts of it.
     pub(super) payload: Option<Payload>,
     pub(super) announcer: Announcer,
-    spool_read: bool,
+    pub(super) spool_read: bool,
+    /// The slot for a captured token is there.
+    pub(super) room: bool,
 }
 
 /// How a pass ended.
@@ -67,7 +69,7 @@ impl Worker {
     pub fn new(policy: Policy, app: Arc<App>, place: Place, sinks: Vec<Place>, fleet: &Fleet) -> Self {
         let evidence = Evidence::new(app.clock(), fleet.sign(), &policy.sinks, Vec::new());
         let announcer = Announcer::new(policy.token.clone());
-        Self { policy, app, place, sinks, evidence, wallet: HashMap::new(), payload: None, announcer, spool_read: false }
+        Self { policy, app, place, sinks, evidence, wallet: HashMap::new(), payload: None, announcer, spool_read: false, room: false }
     }
 
     /// The configured name.
@@ -108,7 +110,7 @@ impl Worker {
 
     /// Looks, as often as the plan asks for it, and changes nothing.
     pub async fn look(&mut self, fleet: &Fleet) -> TokenStatus {
-        self.read_spool(fleet).await;
+        self.read_spool(fleet, false).await;
         for _ in 0..STEPS_MAX {
             self.refresh_shared(fleet);
             match plan(&self.evidence, &self.policy) {
@@ -121,7 +123,7 @@ impl Worker {
 
     /// Runs until there is nothing to do now.
     pub async fn pass(&mut self, fleet: &Fleet) -> PassEnd {
-        self.read_spool(fleet).await;
+        self.read_spool(fleet, true).await;
         for _ in 0..STEPS_MAX {
             self.refresh_shared(fleet);
             let step = plan(&self.evidence, &self.policy);
@@ -143,8 +145,10 @@ impl Worker {
                     }
                     self.show(fleet);
                 }
-                Step::Wait { until, why } => return self.end(fleet, *until, why.clone(), &step),
-                Step::Hold { again, why } => return self.end(fleet, *again, why.clone(), &step),
+                Step::Wait { until: next, why } | Step::Hold { again: next, why } => {
+                    self.keep_room(fleet).await;
+                    return self.end(fleet, *next, why.clone(), &step);
+                }
             }
         }
         let text = format!("{STEPS_MAX} steps without coming to rest");
@@ -336,14 +340,5 @@ impl Worker {
     pub(super) fn hold_text(&mut self, token: Token) {
         self.evidence.held.insert(token.fingerprint());
         self.wallet.insert(token.fingerprint(), token);
-    }
-
-    /// At the start: a token that an earlier process captured. Later again for as long as the slot is in trouble, so that mending it
-    /// is noticed.
-    async fn read_spool(&mut self, fleet: &Fleet) {
-        let trouble = self.evidence.spool_trouble.is_some() && self.evidence.captured.is_none();
-        if !std::mem::replace(&mut self.spool_read, true) || trouble {
-            self.look_into_spool(fleet).await;
-        }
     }
 }

@@ -6,7 +6,8 @@
 //! like always need fresh blocks). The content is sealed with a key that only the app's secret gives.
 //!
 //! What the spool says is evidence, never permission: a slot that is lost delays work, nothing else. A slot that is damaged or
-//! that no key opens is never overwritten; only a person sets it aside. After a failed `fdatasync` the kernel may have dropped
+//! that no key opens is never overwritten. A damaged one is set aside by a rename, because nothing will ever read it; one that waits for its
+//! key, or for the version that wrote it, stays until it is read, or a person takes it away. After a failed `fdatasync` the kernel may have dropped
 //! the page and forgotten the error, so it is never repeated: that slot takes nothing more until the program starts again.
 //!
 //! All functions block; the daemon calls them on the blocking pool.
@@ -87,7 +88,7 @@ pub struct Listed {
     pub content: SlotContent,
     /// Whether an earlier write to it failed since the start.
     pub broken: bool,
-    /// Names of files beside it that a person set aside.
+    /// Names of damaged slots that were set aside.
     pub set_aside: Vec<String>,
 }
 
@@ -105,15 +106,14 @@ impl Spool {
     /// [`SpoolError::Io`] when the folder cannot be made or looked at, [`SpoolError::Loose`] when others may enter it.
     pub fn open(state_dir: &Path) -> Result<Self, SpoolError> {
         let dir = state_dir.join("spool");
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("make", &dir)(error)),
-            Ok(()) | Err(_) => (),
-        }
-        let found = fs::symlink_metadata(&dir).map_err(failed("look at", &dir))?;
-        if !found.is_dir() || found.mode() & 0o077 != 0 || found.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(SpoolError::Loose { path: dir, owner: found.uid(), mode: found.mode() & 0o7777 });
-        }
+        make(&dir)?;
         Ok(Self { dir, broken: Mutex::default() })
+    }
+
+    /// Where a token's slot lies, for people.
+    #[must_use]
+    pub fn slot(&self, token: &str) -> PathBuf {
+        self.dir.join(token)
     }
 
     /// Makes the slot of a token, every block of it written, so that a later capture needs no space. A slot that is there already
@@ -126,6 +126,7 @@ impl Spool {
         if path.try_exists().map_err(failed("look at", &path))? {
             return Ok(());
         }
+        make(&self.dir)?;
         let new = self.dir.join(format!(".{token}.new"));
         let mut file = open_options().create(true).truncate(true).open(&new).map_err(failed("make", &new))?;
         match posix_fallocate(&file, 0, SLOT_BYTES as _) {
@@ -188,8 +189,7 @@ impl Spool {
         self.commit(token, &file, &empty)
     }
 
-    /// Takes a slot out of use and keeps its bytes under another name, which is returned. A person's decision only: for a slot
-    /// that is damaged or that no key opens.
+    /// Takes a damaged slot out of use and keeps its bytes under another name, which is returned.
     ///
     /// # Errors
     /// [`SpoolError::Name`], [`SpoolError::Io`] (also when there is no slot).
@@ -269,6 +269,19 @@ impl Spool {
     fn sync_dir(&self) -> Result<(), SpoolError> {
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", &self.dir))
     }
+}
+
+/// Makes the spool's folder where it is missing: also later, when somebody has deleted it under the running program.
+fn make(dir: &Path) -> Result<(), SpoolError> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("make", dir)(error)),
+        Ok(()) | Err(_) => (),
+    }
+    let found = fs::symlink_metadata(dir).map_err(failed("look at", dir))?;
+    if !found.is_dir() || found.mode() & 0o077 != 0 || found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(SpoolError::Loose { path: dir.to_owned(), owner: found.uid(), mode: found.mode() & 0o7777 });
+    }
+    Ok(())
 }
 
 fn slot_bytes(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, SpoolError> {

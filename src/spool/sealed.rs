@@ -111,10 +111,12 @@ pub enum SlotContent {
         /// What it belongs to; not proven, since only the key proves it.
         binding: Option<Binding>,
     },
-    /// Bytes that are neither empty nor a whole slot. Kept until a person sets them aside.
+    /// Bytes that are neither empty nor a whole slot. They are never overwritten.
     Damaged {
         /// What is wrong with them.
         why: &'static str,
+        /// They may be whole to another version of the program, which must find them where they are.
+        other_version: bool,
     },
 }
 
@@ -143,7 +145,7 @@ pub(super) fn seal(name: &str, binding: &Binding, text: &SecretString, key: &Spo
 
 /// Says what the bytes of a slot hold. Total: every input has an answer.
 pub(super) fn open(name: &str, slot: &[u8], keys: &[SpoolKey]) -> SlotContent {
-    let damaged = |why| SlotContent::Damaged { why };
+    let damaged = |why| SlotContent::Damaged { why, other_version: false };
     if slot.len() != SLOT_BYTES {
         return damaged("the file does not have the size of a slot");
     }
@@ -154,7 +156,7 @@ pub(super) fn open(name: &str, slot: &[u8], keys: &[SpoolKey]) -> SlotContent {
         return damaged("the bytes are not those of a slot");
     }
     if slot.get(MARK.len()..KEY_ID.start) != Some(VERSION.to_le_bytes().as_slice()) {
-        return damaged("the slot has a format that this version does not know");
+        return SlotContent::Damaged { why: "the slot has a format that this version does not know", other_version: true };
     }
     if slot.get(CHECKSUM) != Some(checksum(name, slot).as_slice()) {
         return damaged("the checksum is wrong: a torn write, decay, or another token's slot");

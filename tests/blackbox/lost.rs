@@ -18,7 +18,7 @@ fn nth(call: &str, param: &str, text: &str, n: u32, fault: Fault) -> Rule {
 }
 
 /// The first call that stages, marks, promotes or takes a mark off, by what its request says.
-fn step(what: &str, fault: Fault) -> Rule {
+pub(super) fn step(what: &str, fault: Fault) -> Rule {
     match what {
         "stage" => nth("PutSecretValue", "VersionStages", "evertoken-staged", 1, fault),
         "mark" => nth("UpdateSecretVersionStage", "VersionStage", "evertoken-retiring", 1, fault),
@@ -33,7 +33,7 @@ fn record(n: u32, fault: Fault) -> Rule {
     nth("PutSecretValue", "VersionStages", "evertoken-state", n, fault)
 }
 
-fn http(status: u16) -> Fault {
+pub(super) fn http(status: u16) -> Fault {
     Fault::page(status, "text/html", "<html>Sorry, something went wrong.</html>")
 }
 

@@ -1,11 +1,13 @@
 //! What others do to the daemon's own things on its machine while it runs: its state directory, its socket, its ledger, its configuration.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use evertoken::clock;
 use nix::sys::signal::Signal;
 
 use super::bed::Bed;
+use super::lost::{http, step};
 use super::oracles::until_rest;
 use super::row::{Case, Row};
 
@@ -34,6 +36,19 @@ pub(crate) fn rows() -> Vec<Case> {
             bed.start();
         }),
         Row::new("the ledger cannot be written").alarm("ledger.failed").play(unwritable_ledger),
+        Row::new("the spool slot is damaged while the daemon is down")
+            .aws(step("stage", http(500)).times(1000))
+            .mints(2..=2)
+            .tolerate("token.unaccounted")
+            .play(damaged_slot),
+        Row::new("an adopted token has its slot from the start").without_rest().play(async |bed: &mut Bed| {
+            until_rest(bed, Duration::from_secs(20)).await;
+            bed.stop().await;
+            std::fs::remove_dir_all(bed.folder.path().join("state-1/spool")).unwrap();
+            bed.start();
+            let slot = bed.folder.path().join("state-1/spool/bot");
+            bed.until("the slot is made at rest", NOTICED, |_bed| slot.exists()).await;
+        }),
         Row::new("a storm of SIGHUP").alarm("config.rejected").play(storm),
     ]
 }
@@ -115,4 +130,21 @@ async fn storm(bed: &mut Bed) {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let reloads = bed.events().iter().filter(|seen| seen["event"] == "config.reloaded" || seen["event"] == "config.rejected").count();
     assert!(reloads as f64 <= took + 4.0, "{reloads} reloads within {took} s");
+}
+
+/// The only copy of a minted token is damaged: it is kept, told with its path, and counted until it must have ended.
+async fn damaged_slot(bed: &mut Bed) {
+    bed.until("a token is spooled", Duration::from_secs(15), |bed| !bed.places.spooled().is_empty()).await;
+    bed.kill().await;
+    let slot = bed.folder.path().join("state-1/spool/bot");
+    let mut bytes = std::fs::read(&slot).unwrap();
+    bytes[9000] ^= 1;
+    std::fs::File::options().write(true).open(&slot).unwrap().write_all(&bytes).unwrap();
+    bed.calm();
+    bed.start();
+    bed.until_event("token.unaccounted").await;
+    let told: Vec<_> = bed.events().into_iter().filter(|event| event["event"] == "token.spool").collect();
+    let [told] = told.as_slice() else { panic!("told once: {told:?}") };
+    assert!(told["message"].as_str().unwrap().contains(slot.to_str().unwrap()), "{told}");
+    assert_eq!(std::fs::read(slot.with_file_name("bot.damaged-1")).unwrap(), bytes, "kept as it was");
 }
