@@ -21,7 +21,6 @@ use crate::rotation::fault::FaultClass;
 use crate::rotation::policy::Policy;
 use crate::rotation::token::Fingerprint;
 use crate::spool::{Spool, SpoolKey};
-use crate::state_dir::StateDir;
 use crate::store::SecretStore;
 use crate::telemetry::LogCounts;
 use crate::telemetry::metrics::{Build, Metrics};
@@ -78,22 +77,23 @@ pub enum SetupError {
     Ledger(#[source] crate::ledger::LedgerError),
 }
 
-/// Puts the fleet's shared parts together in a locked state directory.
+/// Puts the fleet's shared parts together in a state directory that the caller has locked; or, for whoever only looks, in one that is not
+/// there, which makes nothing.
 ///
 /// # Errors
 /// When spool or ledger cannot be used.
-pub fn fleet(settings: &Settings, state: &StateDir, log: &LogCounts) -> Result<Fleet, SetupError> {
+pub fn fleet(settings: &Settings, state: &Path, log: &LogCounts) -> Result<Fleet, SetupError> {
     let metrics = Arc::new(Metrics::new(
         Build { version: env!("CARGO_PKG_VERSION"), revision: option_env!("EVERTOKEN_REVISION").unwrap_or("unknown") },
         log,
     ));
-    let (ledger, repairs) = Ledger::open(state.path()).map_err(SetupError::Ledger)?;
+    let (ledger, repairs) = Ledger::open(state).map_err(SetupError::Ledger)?;
     for repair in repairs {
         tracing::warn!(event = "ledger.repaired", alert = true, "{repair}");
     }
-    let spool = Spool::open(state.path()).map_err(SetupError::Spool)?;
+    let spool = Spool::open(state).map_err(SetupError::Spool)?;
     let pace = Pace::new(settings.pace.refreshes_per_second.unwrap_or(0.0), settings.pace.store_writes_per_second.unwrap_or(0.0));
-    let fleet = Fleet::new(uuid::Uuid::new_v4().to_string(), spool, ledger, metrics, pace, VetoFile::new(state.path()));
+    let fleet = Fleet::new(uuid::Uuid::new_v4().to_string(), spool, ledger, metrics, pace, VetoFile::new(state));
     fleet.size.store(settings.tokens.len(), std::sync::atomic::Ordering::Relaxed);
     Ok(fleet)
 }

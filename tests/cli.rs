@@ -448,3 +448,15 @@ fn root_acts_as_the_owner_of_the_state_directory() {
     let ran = world.ran(1, &["check"]);
     holds(&ran, &["app.secret cannot be read", "let uid 65534 read it"]);
 }
+
+#[test]
+fn what_only_shows_leaves_nothing_behind() {
+    let world = World::new();
+    for arguments in [&["plan"][..], &["status"], &["explain", "bot"], &["history"]] {
+        let ran = world.run(arguments);
+        assert!(ran.code.is_some_and(|code| code != 1), "{ran:#?}");
+        assert!(!world.path("state").exists(), "{arguments:?} made the state directory");
+    }
+    world.rewrite("[http]", "nonsense = 1\n[http]");
+    assert!(world.ran(2, &["status"]).err.contains("--url"));
+}

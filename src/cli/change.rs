@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::follow::{follow, tell_once, verdict};
-use super::session::{Alone, Session, load, quiet_log, runtime};
+use super::session::{Alone, Purpose, Session, load, quiet_log, runtime};
 use super::{Ask, Exit, Failure, Select, choice, terminal, token_file};
 use crate::clock;
 use crate::config::Environment;
@@ -86,7 +86,7 @@ pub(super) fn close_breaker(config: &Path, ask: Ask) -> Result<Exit, Failure> {
         return Ok(Exit::Fine);
     }
     runtime()?.block_on(async {
-        match Session::open(settings, environment, &log.counts()).await? {
+        match Session::open(Purpose::Act, settings, environment, &log.counts()).await? {
             Session::Daemon(client) => {
                 let replies = client.order(OrderRequest::breaker_close()).await.map_err(|error| Failure::error(super::chain(&error)))?;
                 Ok(report(&replies))
@@ -136,7 +136,7 @@ fn order(config: &Path, select: &Select, order: &Order, what: &str, wait: bool, 
     let wanted = Wanted { select, app_id, configured, order, what, wait, ask };
     let log = quiet_log()?;
     runtime()?.block_on(async {
-        match Session::open(settings, environment, &log.counts()).await? {
+        match Session::open(Purpose::Act, settings, environment, &log.counts()).await? {
             Session::Daemon(client) => through_daemon(&client, &wanted).await,
             Session::Alone(alone) => by_ourselves(&alone, &wanted).await,
         }

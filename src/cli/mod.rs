@@ -9,6 +9,7 @@ mod bar;
 mod change;
 mod check;
 mod choice;
+mod conventional;
 mod demo;
 pub mod explain;
 mod follow;

@@ -39,7 +39,7 @@ pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
     }
     let state = StateDir::lock(&loaded.settings.daemon.state_dir, Holder::Run).map_err(|error| Failure::error(chain(&error)))?;
     tracing::info!(event = "daemon.started", version = env!("CARGO_PKG_VERSION"), config = %config.display(), tokens = loaded.settings.tokens.len(), "evertoken starts");
-    let fleet = Arc::new(app::fleet(&loaded.settings, &state, &log.counts()).map_err(|error| unusable(&error))?);
+    let fleet = Arc::new(app::fleet(&loaded.settings, state.path(), &log.counts()).map_err(|error| unusable(&error))?);
     runtime()?.block_on(async {
         if once {
             let exit = run_once(loaded.settings, environment, &fleet).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Failure, chain, terminal};
+use super::{Failure, chain, conventional, terminal};
 use crate::app::{self, Setup, SetupError, Shared};
 use crate::config::{self, Environment, Loaded, Settings};
 use crate::daemon::control::ControlError;
@@ -57,18 +57,33 @@ pub(super) enum Session {
 pub(super) struct Alone {
     pub(super) setup: Arc<Setup>,
     pub(super) fleet: Arc<Fleet>,
-    _state: StateDir,
+    /// None where there is no state directory and none is needed.
+    _state: Option<StateDir>,
+}
+
+/// What a command is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It only looks, and leaves nothing behind.
+    Look,
+    /// It changes something.
+    Act,
 }
 
 impl Session {
     /// Finds the daemon, or takes its place.
-    pub(super) async fn open(settings: Settings, environment: Environment, log: &LogCounts) -> Result<Self, Failure> {
+    pub(super) async fn open(purpose: Purpose, mut settings: Settings, environment: Environment, log: &LogCounts) -> Result<Self, Failure> {
+        conventional::settle(&mut settings, &environment, Path::new("/"));
         let socket = settings.daemon.control_socket.clone();
         match ControlClient::connect(&socket).await {
             Ok(client) => return Ok(Self::Daemon(client)),
             // A daemon is there, and it is not for us to act beside it.
             Err(error @ (ControlError::NotYours(_) | ControlError::NoAnswer(_))) => return Err(Failure::error(chain(&error))),
             Err(_none) => {}
+        }
+        let missing = purpose == Purpose::Look && matches!(settings.daemon.state_dir.try_exists(), Ok(false));
+        if missing {
+            return Alone::new(settings, environment, None, log).await.map(Box::new).map(Self::Alone);
         }
         become_owner(&settings.daemon.state_dir)?;
         let state = match StateDir::lock(&settings.daemon.state_dir, Holder::Command) {
@@ -83,19 +98,19 @@ impl Session {
                     }
                 });
                 let client = client.await.map_err(|_elapsed| {
-                    Failure::error(format!("{by} holds the state directory and does not answer on {}: check its log, and that control_socket is the same in its configuration", socket.display()))
+                    Failure::error(format!("{by} holds the state directory and does not answer on {}: check its log, and that control_socket is the same in its configuration", conventional::tried(&socket)))
                 })?;
                 return Ok(Self::Daemon(client));
             }
             Err(error) => return Err(Failure::error(chain(&error))),
         };
-        Alone::new(settings, environment, state, log).await.map(Box::new).map(Self::Alone)
+        Alone::new(settings, environment, Some(state), log).await.map(Box::new).map(Self::Alone)
     }
 }
 
 impl Alone {
-    async fn new(settings: Settings, environment: Environment, state: StateDir, log: &LogCounts) -> Result<Self, Failure> {
-        let fleet = app::fleet(&settings, &state, log).map_err(|error| unusable(&error))?;
+    async fn new(settings: Settings, environment: Environment, state: Option<StateDir>, log: &LogCounts) -> Result<Self, Failure> {
+        let fleet = app::fleet(&settings, &settings.daemon.state_dir, log).map_err(|error| unusable(&error))?;
         let shared = Shared { metrics: fleet.metrics.clone(), environment };
         let setup = Setup::build(settings, None, &shared).await.map_err(|error| unusable(&error))?;
         Ok(Self { setup: Arc::new(setup), fleet: Arc::new(fleet), _state: state })

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::session::{Alone, Session, load, quiet_log, runtime};
-use super::{Exit, Failure, Output, Show, TableOptions, chain, choice, explain as explained, history as told, status as shown, terminal};
+use super::session::{Alone, Purpose, Session, load, quiet_log, runtime};
+use super::{
+    Exit, Failure, Output, Show, TableOptions, chain, choice, conventional, explain as explained, history as told, status as shown,
+    terminal,
+};
 use crate::admin::Snapshot as _;
 use crate::app;
 use crate::config::Environment;
@@ -44,7 +47,8 @@ pub(super) fn explain(config: &Path, show: &Show) -> Result<Exit, Failure> {
 /// `evertoken history`: read from the ledger itself, whether a daemon runs or not.
 pub(super) fn history(config: &Path, token: Option<&str>, rows: usize, output: Output) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
-    let settings = load(config, &environment)?.settings;
+    let mut settings = load(config, &environment)?.settings;
+    conventional::settle(&mut settings, &environment, Path::new("/"));
     if let Some(token) = token.filter(|token| !settings.tokens.contains_key(*token)) {
         let hint = choice::unknown("token", token, settings.tokens.keys().map(crate::config::settings::TokenName::as_str));
         terminal::complain(&format!("{hint}. Showing what the ledger has of it"));
@@ -80,13 +84,18 @@ fn document(config: &Path, show: &Show) -> Result<StatusDocument, Failure> {
         return narrowed(document, &selector, &BTreeMap::new());
     }
     let environment = Environment::of_process();
-    let settings = load(config, &environment)?.settings;
+    let settings = load(config, &environment)
+        .map_err(|Failure { exit, text }| {
+            let hint = "a running daemon can be asked without a configuration: --url http://HOST:PORT";
+            Failure { exit, text: format!("{} ({hint})", text.trim_end()) }
+        })?
+        .settings;
     choice::known_app(&selector, &settings)?;
     let apps: BTreeMap<String, String> =
         settings.tokens.iter().map(|(name, token)| (name.as_str().to_owned(), token.app.as_str().to_owned())).collect();
     let log = quiet_log()?;
     let document = runtime()?.block_on(async {
-        match Session::open(settings, environment, &log.counts()).await? {
+        match Session::open(Purpose::Look, settings, environment, &log.counts()).await? {
             Session::Daemon(client) => client.status().await.map_err(|error| Failure::error(chain(&error))),
             Session::Alone(alone) => {
                 let ready = alone.setup.tokens();

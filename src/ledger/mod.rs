@@ -129,11 +129,17 @@ impl Ledger {
     /// [`LedgerError::Io`].
     pub fn open(state_dir: &Path) -> Result<(Self, Vec<Repair>), LedgerError> {
         let dir = state_dir.join("ledger");
-        make(&dir)?;
+        // Where there is no state directory somebody only looks, and nothing is made.
+        let months = if state_dir.is_dir() {
+            make(&dir)?;
+            history::months(&dir)?
+        } else {
+            Vec::new()
+        };
         let mut repairs = Vec::new();
         let mut next_seq = 1;
         // Only the newest file can have a torn tail. Older ones are read for the number, until one has a row.
-        for (at, name) in history::months(&dir)?.into_iter().rev().enumerate() {
+        for (at, name) in months.into_iter().rev().enumerate() {
             if at == 0 {
                 repairs.extend(repair::repair(&dir, &name)?);
             }

@@ -106,7 +106,10 @@ impl Spool {
     /// [`SpoolError::Io`] when the folder cannot be made or looked at, [`SpoolError::Loose`] when others may enter it.
     pub fn open(state_dir: &Path) -> Result<Self, SpoolError> {
         let dir = state_dir.join("spool");
-        make(&dir)?;
+        // Where there is no state directory somebody only looks, and nothing is made.
+        if state_dir.is_dir() {
+            make(&dir)?;
+        }
         Ok(Self { dir, broken: Mutex::default() })
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::super::session::{Alone, Session};
+use super::super::session::{Alone, Purpose, Session};
 use super::super::terminal::Progress;
 use super::finding::Section;
 use super::host::Daemon;
@@ -20,7 +20,7 @@ pub(super) async fn prove(settings: &Arc<Settings>, environment: Environment, lo
         section.error(refused, remedy);
         return section;
     }
-    let alone = match Session::open((**settings).clone(), environment, log).await {
+    let alone = match Session::open(Purpose::Act, (**settings).clone(), environment, log).await {
         Ok(Session::Alone(alone)) => alone,
         Ok(Session::Daemon(_)) => {
             section.error(refused, remedy);
