@@ -7,9 +7,10 @@ use super::fleet::Fleet;
 use super::worker::{Place, Worker};
 use crate::clock;
 use crate::graph::Answer;
+use crate::graph::proof::appsecret_proof;
 use crate::rotation::evidence::{Called, Captured, Content, Looked, Presence, StoreEvidence};
 use crate::rotation::fault::{Certainty, Fault, FaultClass};
-use crate::rotation::payload::Payload;
+use crate::rotation::payload::{Ingredients, Payload};
 use crate::rotation::plan::Look;
 use crate::rotation::record::Record;
 use crate::rotation::slot::SlotId;
@@ -128,6 +129,7 @@ impl Worker {
     async fn look_at_sink(&mut self, name: &str, asked: Boot) {
         let Some(place) = self.sinks.iter().find(|place| place.name == name).cloned() else { return };
         let read = place.store.current(&place.entry).await;
+        self.mend_access(&place).await;
         let rule = self.policy.payload.clone();
         let Some(sink) = self.evidence.sinks.iter_mut().find(|sink| sink.name == name) else { return };
         match read {
@@ -223,9 +225,29 @@ impl Worker {
             .or_else(|| record.filter(|record| record.current.fingerprint == token).map(|record| record.current.slot.clone()))
     }
 
+    /// A file that others may read or write since somebody changed its mode is closed again, and that is told.
+    async fn mend_access(&self, place: &Place) {
+        if !self.mends {
+            return;
+        }
+        let token = self.policy.token.as_str();
+        match place.store.mend_access(&place.entry).await {
+            Ok(None) => {}
+            Ok(Some(was)) => tracing::warn!(
+                event = "publish.access",
+                alert = true,
+                token,
+                "{was}, which is not what the store {} gives; it was set right. To do: find out who changed it, and who read the token meanwhile",
+                place.name
+            ),
+            Err(fault) => tracing::debug!(event = "publish.access", token, "mode and group in {} cannot be set: {fault}", place.name),
+        }
+    }
+
     /// At the start: a token that an earlier process captured. Later again for as long as the slot is in trouble, so that mending it
     /// is noticed. Where `mend` is false, nothing is changed.
     pub(super) async fn read_spool(&mut self, fleet: &Fleet, mend: bool) {
+        self.mends = mend;
         let trouble = self.evidence.spool_trouble.is_some() && self.evidence.captured.is_none();
         if !std::mem::replace(&mut self.spool_read, true) || trouble {
             self.look_into_spool(fleet, mend).await;
@@ -278,6 +300,19 @@ impl Worker {
                 self.evidence.spool_trouble = Some(format!("{} cannot be read ({why}), nor set aside: {trouble}", path.display()));
             }
         }
+    }
+
+    pub(super) fn ingredients(&self, token: &Token) -> Ingredients {
+        Ingredients {
+            app_id: self.policy.app_id.clone(),
+            system_user_id: self.policy.system_user_id.clone(),
+            proof: appsecret_proof(&self.app.keys().secret, token),
+        }
+    }
+
+    pub(super) fn hold_text(&mut self, token: Token) {
+        self.evidence.held.insert(token.fingerprint());
+        self.wallet.insert(token.fingerprint(), token);
     }
 
     pub(super) fn sink(&self, name: &str) -> Option<Place> {

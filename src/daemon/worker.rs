@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use super::announce::Announcer;
 use super::fleet::{App, Fleet, lock};
-use crate::graph::proof::appsecret_proof;
 use crate::rotation::command::{self, Answer, Command};
 use crate::rotation::evidence::Evidence;
 use crate::rotation::fault::FaultClass;
 use crate::rotation::health::{Phase, TokenStatus, phase, status};
-use crate::rotation::payload::{Ingredients, Payload};
+use crate::rotation::payload::Payload;
 use crate::rotation::plan::{CommitKind, Effect, Look, Reason, Step, plan};
 use crate::rotation::policy::Policy;
 use crate::rotation::record::RetireeKind;
@@ -50,6 +49,8 @@ pub struct Worker {
     pub(super) spool_read: bool,
     /// The slot for a captured token is there.
     pub(super) room: bool,
+    /// This is a pass, and not a look that changes nothing.
+    pub(super) mends: bool,
 }
 
 /// How a pass ended.
@@ -69,7 +70,19 @@ impl Worker {
     pub fn new(policy: Policy, app: Arc<App>, place: Place, sinks: Vec<Place>, fleet: &Fleet) -> Self {
         let evidence = Evidence::new(app.clock(), fleet.sign(), &policy.sinks, Vec::new());
         let announcer = Announcer::new(policy.token.clone());
-        Self { policy, app, place, sinks, evidence, wallet: HashMap::new(), payload: None, announcer, spool_read: false, room: false }
+        Self {
+            policy,
+            app,
+            place,
+            sinks,
+            evidence,
+            wallet: HashMap::new(),
+            payload: None,
+            announcer,
+            spool_read: false,
+            room: false,
+            mends: false,
+        }
     }
 
     /// The configured name.
@@ -327,18 +340,5 @@ impl Worker {
                 Err(format!("the entry could not be written: {fault}. To do: see what `evertoken check` says of it, then try again"))
             }
         }
-    }
-
-    pub(super) fn ingredients(&self, token: &Token) -> Ingredients {
-        Ingredients {
-            app_id: self.policy.app_id.clone(),
-            system_user_id: self.policy.system_user_id.clone(),
-            proof: appsecret_proof(&self.app.keys().secret, token),
-        }
-    }
-
-    pub(super) fn hold_text(&mut self, token: Token) {
-        self.evidence.held.insert(token.fingerprint());
-        self.wallet.insert(token.fingerprint(), token);
     }
 }

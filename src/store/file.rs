@@ -234,6 +234,11 @@ impl SecretStore for FileStore {
         blocking(move || examine::examine(&place)).await
     }
 
+    async fn mend_access(&self, entry: &str) -> Result<Option<String>, Fault> {
+        let place = self.place(entry)?;
+        blocking(move || View::open(&place)?.map_or(Ok(None), |view| view.mend_access(place.access))).await
+    }
+
     async fn prove_beside(&self, entry: &str) -> Result<Written, Fault> {
         self.locked(entry, false, Locked::prove_beside).await
     }

@@ -165,6 +165,15 @@ pub trait SecretStore: Send + Sync {
     /// When the store cannot be reached or refuses.
     async fn examine(&self, entry: &str) -> Result<Vec<Finding>, Fault>;
 
+    /// Gives what consumers read its configured mode and group again, where somebody has changed them: what was so, in one line, or `None`
+    /// where nothing was to be done. Stores whose access is not theirs to give have nothing to do.
+    ///
+    /// # Errors
+    /// When it cannot be changed.
+    async fn mend_access(&self, _entry: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
     /// Proves, once, before the first record goes to an entry, that a put under a mark of ours does not change what consumers read
     /// (AWS: byte-equal to the current value under a custom label; if that moved `AWSCURRENT`, it is moved back). `Conflict` means
     /// that it did move, or that the entry is empty: do not manage this entry.

@@ -1,6 +1,7 @@
 //! What others do to the daemon's own things on its machine while it runs: its state directory, its socket, its ledger, its configuration.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use evertoken::clock;
@@ -48,6 +49,15 @@ pub(crate) fn rows() -> Vec<Case> {
             bed.start();
             let slot = bed.folder.path().join("state-1/spool/bot");
             bed.until("the slot is made at rest", NOTICED, |_bed| slot.exists()).await;
+        }),
+        Row::new("the sink's file is opened to others").play(async |bed: &mut Bed| {
+            until_rest(bed, Duration::from_secs(20)).await;
+            let token = bed.folder.path().join("sink/bot/token");
+            std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o666)).unwrap();
+            bed.stop().await;
+            bed.start();
+            bed.until_event("publish.access").await;
+            assert_eq!(std::fs::metadata(&token).unwrap().permissions().mode() & 0o7777, 0o600);
         }),
         Row::new("a storm of SIGHUP").alarm("config.rejected").play(storm),
     ]

@@ -38,11 +38,11 @@ fn token(place: &Place, view: &View) -> Result<Finding, Fault> {
     let (Some(_held), Some((mode, group))) = (view.current()?, view.published_access()?) else {
         return Ok(finding(Severity::Warning, format!("{path} is missing or empty"), "put the first token with `evertoken adopt`"));
     };
-    if mode == place.access.mode && place.access.group.is_none_or(|wanted| wanted.as_raw() == group) {
+    if place.access.is(mode, group) {
         return Ok(finding(Severity::Fine, format!("{path} is there and can be read"), ""));
     }
     let what = format!("{path} has mode {mode:04o} and group {group}, not what the store gives (mode {:04o})", place.access.mode);
-    Ok(finding(Severity::Warning, what, "the next publication sets both"))
+    Ok(finding(Severity::Warning, what, "the daemon's next look at it sets both"))
 }
 
 fn finding(severity: Severity, what: String, remedy: &str) -> Finding {

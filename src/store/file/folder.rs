@@ -31,6 +31,11 @@ impl Access {
     /// For what only the daemon may see.
     pub(super) const PRIVATE: Self = Self { mode: 0o600, group: None };
 
+    /// Whether a file's permission bits and group are these.
+    pub(super) fn is(self, mode: u32, group: u32) -> bool {
+        mode == self.mode && self.group.is_none_or(|wanted| wanted.as_raw() == group)
+    }
+
     const fn folder_mode(self) -> u32 {
         self.mode | 0o700 | (self.mode & 0o444) >> 2
     }
@@ -128,6 +133,13 @@ impl Folder {
     /// The state of a file; `None` when it is missing.
     pub(super) fn stat(&self, name: &str) -> Result<Option<FileStat>, Fault> {
         Ok(self.open_file(name)?.map(|(_file, stat)| stat))
+    }
+
+    /// Gives a file its mode and group.
+    pub(super) fn give(&self, name: &str, access: Access) -> Result<(), Fault> {
+        let Some((file, _stat)) = self.open_file(name)? else { return Ok(()) };
+        apply(&file, access.group, access.mode)
+            .map_err(|errno| fault(errno, "change mode and group of", &self.path.join(name), Certainty::NotDone))
     }
 
     fn open_file(&self, name: &str) -> Result<Option<(File, FileStat)>, Fault> {

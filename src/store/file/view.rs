@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use zeroize::Zeroizing;
 
 use super::Place;
-use super::folder::{Folder, io_fault};
+use super::folder::{Access, Folder, io_fault};
 use super::slots::Slots;
 use crate::rotation::fault::{Certainty, Fault, FaultClass};
 use crate::rotation::payload::Payload;
@@ -143,6 +143,16 @@ impl View {
             record,
             foreign_rotation: None,
         })
+    }
+
+    /// Gives the published file its mode and group. It needs no lock: whoever publishes meanwhile gives his own file the same.
+    pub(super) fn mend_access(&self, access: Access) -> Result<Option<String>, Fault> {
+        let Some((mode, group)) = self.published_access()? else { return Ok(None) };
+        if access.is(mode, group) {
+            return Ok(None);
+        }
+        self.folder.give(TOKEN, access)?;
+        Ok(Some(format!("{} had mode {mode:04o} and group {group}", self.folder.path().join(TOKEN).display())))
     }
 
     /// Permission bits and group of the published file.
