@@ -271,9 +271,39 @@ fn transport(settings: &Settings) -> Result<Arc<Transport>, SetupError> {
     Transport::new(settings).map_err(SetupError::Transport)
 }
 
+/// Whether calls can leave this host as configured, without one.
+///
+/// # Errors
+/// When the file of own certificate authorities cannot be used, or the proxy.
+pub fn network(settings: &Settings) -> Result<(), SetupError> {
+    transport(settings).map(drop)
+}
+
+/// Everything on this host that keeps the parts from being put together; no call is made.
+#[must_use]
+pub fn obstacles(settings: &Settings, environment: &Environment) -> Vec<SetupError> {
+    let apps = settings.apps.iter().flat_map(|(name, app)| {
+        let both = [("secret", Some(&app.secret)), ("secret_previous", app.secret_previous.as_ref())];
+        let unread = both.into_iter().filter_map(|(key, reference)| {
+            let source = reference?.resolve_local(environment).err()?;
+            Some(SetupError::Secret { app: name.to_string(), key, source })
+        });
+        unread.chain(graph_base(name.as_str(), app).err()).collect::<Vec<_>>()
+    });
+    network(settings).err().into_iter().chain(stores::obstacles(settings)).chain(apps).collect()
+}
+
+/// Longest file of certificate authorities that is read; all of the public ones take a fortieth of it.
+const AUTHORITIES_BYTES_MAX: u64 = 8 << 20;
+
 fn authorities(settings: &Settings) -> Result<Option<Vec<u8>>, SetupError> {
     let Some(path) = settings.network.ca_file.as_deref() else { return Ok(None) };
     let failed = |source| SetupError::Authorities { path: display(path), source };
+    // Looked at before it is opened, because opening a pipe that nobody writes to would wait for ever.
+    let found = path.metadata().map_err(failed)?;
+    if !found.is_file() || found.len() > AUTHORITIES_BYTES_MAX {
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file of a fitting size")));
+    }
     std::fs::read(path).map(Some).map_err(failed)
 }
 
@@ -288,8 +318,7 @@ fn new_app(
     transport: &Arc<Transport>,
     shared: &Shared,
 ) -> Result<(Arc<App>, Arc<GraphClient>), SetupError> {
-    let base = GraphBase::new(app.graph_url.as_str().trim_end_matches('/'), &app.graph_version)
-        .map_err(|error| SetupError::Graph(name.to_owned(), error))?;
+    let base = graph_base(name, app)?;
     let app_token = match app.app_token {
         AppToken::Composed => AppTokenMode::Composed,
         AppToken::Fetched => AppTokenMode::Fetched,
@@ -298,6 +327,11 @@ fn new_app(
     let client = Arc::new(GraphClient::new(graph, transport.clone()).observed_by(Arc::new(Counted(shared.metrics.clone()))));
     let keys = AppKeys { secret: secret.clone(), seal: SpoolKey::derive(secret).map_err(SetupError::Spool)?, open: Vec::new() };
     Ok((Arc::new(App::new(name.to_owned(), app.id.clone(), client.clone(), keys)), client))
+}
+
+fn graph_base(name: &str, app: &settings::App) -> Result<GraphBase, SetupError> {
+    GraphBase::new(app.graph_url.as_str().trim_end_matches('/'), &app.graph_version)
+        .map_err(|error| SetupError::Graph(name.to_owned(), error))
 }
 
 struct Counted(Arc<Metrics>);

@@ -155,6 +155,45 @@ fn offline_makes_no_call_and_only_the_configuration_can_fail() {
 }
 
 #[test]
+fn offline_looks_at_the_files_that_are_named() {
+    let world = World::new();
+    let offline = |code| checked(&world, &world.ran(code, &["check", "--offline", "-o", "json"]));
+    world.rewrite("[http]", &format!("[network]\nca_file = \"{}\"\n[http]", world.path("ca.pem").display()));
+    found(&offline(0), "warning", "network", "ca.pem");
+    for no_pem in ["", "no certificate"] {
+        world.put("ca.pem", no_pem);
+        found(&offline(1), "error", "network", "ca.pem");
+    }
+    std::fs::remove_file(world.path("ca.pem")).unwrap();
+    std::fs::create_dir(world.path("ca.pem")).unwrap();
+    found(&offline(0), "warning", "network", "no regular file");
+    world.put("app.secret", "");
+    found(&offline(1), "error", "app acme", "it is empty");
+    world.put("app.secret", program::SECRET);
+    world.mode("app.secret", 0o644);
+    found(&offline(0), "warning", "app acme", "mode 0644");
+}
+
+#[test]
+fn a_start_names_everything_that_keeps_it_from_starting() {
+    let world = World::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    world.rewrite("listen = \"off\"", &format!("listen = \"{address}\""));
+    world.rewrite("[http]", "[network]\nca_file = \"/no/such/ca.pem\"\n[http]");
+    world.rewrite("[stores.prod]", "[apps.other]\nid = \"77\"\nsecret = { env = \"NO_SUCH\" }\n[stores.prod]");
+    std::fs::remove_file(world.path("app.secret")).unwrap();
+    let all = [format!("{address} is in use"), "/no/such/ca.pem".into(), "NO_SUCH is not set".into(), "app.secret cannot be read".into()];
+    let said = world.ran(1, &["run"]).err;
+    all.iter().for_each(|part| assert_eq!(said.matches(part.as_str()).count(), 1, "{part}: {said}"));
+    std::fs::create_dir_all(world.path("state")).unwrap();
+    world.mode("state", 0o777);
+    let said = world.ran(1, &["run"]).err;
+    all.iter().for_each(|part| assert_eq!(said.matches(part.as_str()).count(), 1, "{part}: {said}"));
+    assert!(said.contains("mode 0777"), "{said}");
+}
+
+#[test]
 fn a_secret_that_cannot_be_read_takes_out_its_app_alone() {
     let world = World::new();
     world.rewrite("[stores.prod]", "[apps.other]\nid = \"77\"\nsecret = { env = \"NO_SUCH\" }\n[stores.prod]");

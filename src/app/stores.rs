@@ -16,13 +16,7 @@ pub(super) fn stores(settings: &Settings, shared: &Shared) -> Result<BTreeMap<St
     let mut stores: BTreeMap<String, Arc<dyn SecretStore>> = BTreeMap::new();
     for (name, store) in &settings.stores {
         let made: Arc<dyn SecretStore> = match store {
-            settings::Store::File(file) => {
-                let group =
-                    file.group.as_ref().map(|group| group.parse().map_or_else(|_name| FileGroup::Name(group.clone()), FileGroup::Id));
-                Arc::new(
-                    FileStore::new(&file.dir, file.mode, group.as_ref()).map_err(|error| SetupError::FileStore(name.to_string(), error))?,
-                )
-            }
+            settings::Store::File(file) => Arc::new(file_store(name.as_str(), file)?),
             settings::Store::AwsSecretsManager(aws) => {
                 if http.get().is_none() {
                     let made = aws_http(settings)?;
@@ -38,6 +32,19 @@ pub(super) fn stores(settings: &Settings, shared: &Shared) -> Result<BTreeMap<St
         stores.insert(name.as_str().to_owned(), made);
     }
     Ok(stores)
+}
+
+/// Every file store that cannot be set up.
+pub(super) fn obstacles(settings: &Settings) -> impl Iterator<Item = SetupError> {
+    settings.stores.iter().filter_map(|(name, store)| match store {
+        settings::Store::File(file) => file_store(name.as_str(), file).err(),
+        settings::Store::AwsSecretsManager(_) => None,
+    })
+}
+
+fn file_store(name: &str, file: &settings::FileSettings) -> Result<FileStore, SetupError> {
+    let group = file.group.as_ref().map(|group| group.parse().map_or_else(|_name| FileGroup::Name(group.clone()), FileGroup::Id));
+    FileStore::new(&file.dir, file.mode, group.as_ref()).map_err(|error| SetupError::FileStore(name.to_owned(), error))
 }
 
 fn aws_settings(aws: &settings::AwsSecretsManager) -> AwsSettings {

@@ -24,7 +24,7 @@ use crate::daemon::signals;
 use crate::daemon::snapshot::FleetSnapshot;
 use crate::daemon::wake::QUEUE;
 use crate::rotation::health::{Phase, TokenStatus};
-use crate::state_dir::{Holder, StateDir};
+use crate::state_dir::{Holder, StateDir, StateDirError};
 use crate::telemetry::{self, LogFormat, LogSettings};
 
 /// `evertoken run`.
@@ -37,7 +37,15 @@ pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!(event = "config.warning", "{warning}");
     }
-    let state = StateDir::lock(&loaded.settings.daemon.state_dir, Holder::Run).map_err(|error| Failure::error(chain(&error)))?;
+    let state = match StateDir::lock(&loaded.settings.daemon.state_dir, Holder::Run) {
+        Ok(state) => state,
+        Err(error) => {
+            // Who works there has the doors too.
+            let doors = !once && !matches!(error, StateDirError::Held { daemon: true, .. });
+            let closed = if doors { runtime()?.block_on(closed_doors(&loaded.settings)) } else { Vec::new() };
+            return Err(hindered(std::iter::once(chain(&error)).chain(closed), &loaded.settings, &environment));
+        }
+    };
     tracing::info!(event = "daemon.started", version = env!("CARGO_PKG_VERSION"), config = %config.display(), tokens = loaded.settings.tokens.len(), "evertoken starts");
     let fleet = Arc::new(app::fleet(&loaded.settings, state.path(), &log.counts()).map_err(|error| unusable(&error))?);
     runtime()?.block_on(async {
@@ -54,7 +62,8 @@ pub(super) fn run(config: &Path, once: bool) -> Result<Exit, Failure> {
 /// Passes of every token until none has anything left to do now.
 async fn run_once(settings: Settings, environment: Environment, fleet: &Arc<Fleet>) -> Result<Exit, Failure> {
     let shared = Shared { metrics: fleet.metrics.clone(), environment };
-    let setup = Setup::build(settings, None, &shared).await.map_err(|error| unusable(&error))?;
+    let setup = Setup::build(settings.clone(), None, &shared).await;
+    let setup = setup.map_err(|error| hindered([unusable(&error).text], &settings, &shared.environment))?;
     let mut workers: Vec<_> = setup.tokens().iter().filter_map(|(name, _)| setup.worker(name, fleet)).collect();
     for worker in &mut workers {
         worker.pass(fleet).await;
@@ -74,16 +83,26 @@ async fn serve(
     let failed = |error: &dyn std::error::Error| Failure::error(chain(error));
     let (waker, wakes) = mpsc::channel(QUEUE);
     let snapshot: Arc<dyn admin::Snapshot> = Arc::new(FleetSnapshot::new(fleet.clone()));
-    if let Some(address) = settings.http.listen {
-        let listener = admin::bind(address).await.map_err(|error| failed(&error))?;
+    let listener = match settings.http.listen {
+        Some(address) => admin::bind(address).await.map(Some),
+        None => Ok(None),
+    };
+    let (listener, socket) = match (listener, control::server::bind(&settings.daemon.control_socket)) {
+        (Ok(listener), Ok(socket)) => (listener, socket),
+        (listener, socket) => {
+            let closed = [listener.err().map(|error| chain(&error)), socket.err().map(|error| chain(&error))];
+            return Err(hindered(closed.into_iter().flatten(), &settings, &environment));
+        }
+    };
+    if let Some(listener) = listener {
         tracing::info!(event = "daemon.listening", address = %listener.address(), "serves /livez /readyz /metrics /v1/status");
         tokio::spawn(admin::serve(listener, snapshot.clone()));
     }
-    let socket = control::server::bind(&settings.daemon.control_socket).map_err(|error| failed(&error))?;
     let _bell = cron::ring(settings.daemon.tick.pattern(), waker.clone()).await.map_err(|error| failed(&error))?;
 
     let shared = Arc::new(Shared { metrics: fleet.metrics.clone(), environment });
-    let setup = Arc::new(Setup::build(settings, None, &shared).await.map_err(|error| unusable(&error))?);
+    let setup = Setup::build(settings.clone(), None, &shared).await;
+    let setup = Arc::new(setup.map_err(|error| hindered([unusable(&error).text], &settings, &shared.environment))?);
     let tokens = setup.settings().tokens.len();
     let reload = reload(config.to_owned(), setup.clone(), shared);
     let daemon = Daemon::new(fleet.clone(), setup, reload, Box::new(Systemd::new(fleet.clone())));
@@ -117,6 +136,31 @@ fn farewell(statuses: &[TokenStatus]) -> String {
         text.push_str(&format!(". Tokens that nobody holds may be alive: {lost} (`evertoken explain` says until when)"));
     }
     text
+}
+
+/// What keeps the daemon from its start: these, and everything else that a look at this host finds, each on a line, so that whoever
+/// mends it does not have to start five times.
+fn hindered(first: impl IntoIterator<Item = String>, settings: &Settings, environment: &Environment) -> Failure {
+    let mut found: Vec<String> = first.into_iter().collect();
+    for text in app::obstacles(settings, environment).iter().map(|error| unusable(error).text) {
+        if !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    Failure::error(found.join("\n"))
+}
+
+/// The doors that could not be opened.
+async fn closed_doors(settings: &Settings) -> Vec<String> {
+    let http = match settings.http.listen {
+        Some(address) => admin::bind(address).await.err().map(|error| chain(&error)),
+        None => None,
+    };
+    // The folder of the default socket is the state directory, of which more was said.
+    let socket = &settings.daemon.control_socket;
+    let own = socket.parent() == Some(&settings.daemon.state_dir);
+    let socket = if own { None } else { control::server::look(socket).err().map(|error| chain(&error)) };
+    http.into_iter().chain(socket).collect()
 }
 
 /// Reads the configuration and every secret again; what is in force stays so until all of it is good.

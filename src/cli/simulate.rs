@@ -123,6 +123,12 @@ app = \"acme\"
 system_user_id = \"{SYSTEM_USER}\"
 store = {{ name = \"prod\", entry = \"{SECRET}\" }}
 
+And its environment:
+
+export APP_SECRET={APP_SECRET}
+export AWS_ACCESS_KEY_ID=rehearsal
+export AWS_SECRET_ACCESS_KEY=rehearsal
+
 The secret {SECRET} holds token {}. Ctrl-C ends.",
         arguments.token_life, arguments.rate, arguments.region, world.issued.fingerprint
     )

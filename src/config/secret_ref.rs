@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -200,15 +200,33 @@ fn read_file(path: &Path) -> Result<ReadSecret, SecretError> {
         return Err(SecretError::NotAFile(path.to_owned()));
     }
     let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+    let found = file.metadata().map_err(unreadable)?;
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 4));
     file.take(SECRET_BYTES_MAX as u64 + 3).read_to_end(&mut bytes).map_err(unreadable)?;
     let secret = secret_from(&bytes, &format!("the secret file {}", path.display()))?;
-    let warning = (mode & 0o077 != 0).then(|| {
-        let (path, mode) = (path.display(), mode & 0o7777);
-        format!("the secret file {path} has the mode {mode:04o}, so others than its owner have access to it: chmod 0600 {path}")
+    let warning = exposed(found.mode(), found.uid(), &|| belongs_to_us(found.gid())).then(|| {
+        let (shown, mode) = (path.display(), found.mode() & 0o7777);
+        let remedy = if found.uid() == nix::unistd::geteuid().as_raw() {
+            format!("chmod 0600 {shown}")
+        } else {
+            "let it be root's with mode 0440 and a group of this process (in Kubernetes defaultMode 0440 with fsGroup), or this user's with mode 0600"
+                .to_owned()
+        };
+        format!("the secret file {shown} has the mode {mode:04o}, so others than evertoken have access to it: {remedy}")
     });
     Ok(ReadSecret { secret, warning })
+}
+
+/// Whether a file of this mode and owner is open to more than this process needs. What root lets our own group read, and nobody else,
+/// is how Kubernetes hands out secrets.
+fn exposed(mode: u32, owner: u32, group_is_ours: &dyn Fn() -> bool) -> bool {
+    let handed_to_us = owner == 0 && mode & 0o037 == 0 && group_is_ours();
+    mode & 0o077 != 0 && !handed_to_us
+}
+
+fn belongs_to_us(group: u32) -> bool {
+    let extra = nix::unistd::getgroups().unwrap_or_default();
+    nix::unistd::getegid().as_raw() == group || extra.iter().any(|own| own.as_raw() == group)
 }
 
 /// Takes what was read at `place` as a secret. One line end at its end, as editors leave it, is not part of it.
@@ -235,6 +253,7 @@ pub fn secret_from(bytes: &[u8], place: &str) -> Result<SecretString, SecretErro
 mod tests {
     use std::fs::Permissions;
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
 
     use secrecy::ExposeSecret;
 
@@ -302,6 +321,23 @@ mod tests {
         let tight = file(b"s3cret", 0o400);
         std::os::unix::fs::symlink(tight.path(), folder.path().join("..data")).unwrap();
         assert_eq!(read(&folder.path().join("..data")).unwrap().warning, None);
+    }
+
+    #[test]
+    fn what_root_hands_to_our_group_alone_is_not_exposed() {
+        let (ours, theirs) = (|| true, || false);
+        for (mode, owner, exposed_to_us, exposed_to_them) in [
+            (0o440, 0, false, true),
+            (0o640, 0, false, true),
+            (0o444, 0, true, true),
+            (0o460, 0, true, true),
+            (0o640, 1000, true, true),
+            (0o600, 1000, false, false),
+            (0o400, 0, false, false),
+        ] {
+            assert_eq!(exposed(mode, owner, &ours), exposed_to_us, "{mode:o} of {owner}");
+            assert_eq!(exposed(mode, owner, &theirs), exposed_to_them, "{mode:o} of {owner}");
+        }
     }
 
     #[test]

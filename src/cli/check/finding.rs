@@ -116,8 +116,50 @@ pub(super) fn remedy_at_meta(fault: &Fault, app: &str) -> String {
     }
 }
 
+/// What to do about a refusal of AWS's or a want of credentials, by the text that says which call was refused and how. Several troubles
+/// of different people are of one class, so the class alone would give most of them a wrong remedy.
+pub(super) fn remedy_at_aws(what: &str) -> Option<String> {
+    if what.contains("for want of AWS credentials") {
+        return Some(if what.contains("AssumeRole") {
+            "allow sts:AssumeRole on role_arn to evertoken's identity, and let that role's trust policy name it (with external_id, where set)"
+                .to_owned()
+        } else if what.to_lowercase().contains("expired") {
+            RENEW.to_owned()
+        } else {
+            "give this process AWS credentials: a role of its pod, task or instance; a profile; or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                .to_owned()
+        });
+    }
+    let (call, rest) = what.split_once(" was refused: ")?;
+    let (action, entry) = call.split_once(" on ")?;
+    let code = rest.split(' ').next().unwrap_or_default();
+    match code {
+        "ExpiredToken" | "ExpiredTokenException" => Some(RENEW.to_owned()),
+        "UnrecognizedClientException" | "InvalidClientTokenId" => {
+            Some("the access key is not known there: look whether it was deleted, and at the region".to_owned())
+        }
+        "InvalidSignatureException" | "SignatureDoesNotMatch" => {
+            Some("the secret access key does not belong to the key id, or the clock of this host is off".to_owned())
+        }
+        "DecryptionFailure" | "EncryptionFailure" => Some(ALLOW_KEY.to_owned()),
+        "AccessDeniedException" | "AccessDenied" if rest.to_lowercase().contains("kms") => Some(ALLOW_KEY.to_owned()),
+        "AccessDeniedException" | "AccessDenied" => {
+            Some(format!("allow secretsmanager:{action} on {entry} to evertoken's identity (docs/aws.md has the policy)"))
+        }
+        _ => None,
+    }
+}
+
+const RENEW: &str =
+    "the AWS credentials have expired: log in anew, or give evertoken some that renew themselves (a role of its pod, task or instance)";
+const ALLOW_KEY: &str =
+    "allow kms:Decrypt and kms:GenerateDataKey on the secret's key to evertoken's identity, also in the key's own policy";
+
 /// What to do about a call to a store that failed.
 pub(super) fn remedy_at_store(fault: &Fault, store: &str) -> String {
+    if let Some(remedy) = remedy_at_aws(&fault.what) {
+        return remedy;
+    }
     match fault.class {
         FaultClass::Unreachable | FaultClass::Transient => {
             format!("look at the way to it: DNS, firewall, [network] proxy, region and endpoint_url of [stores.{store}]")
@@ -144,6 +186,22 @@ mod tests {
         let [finding] = section.findings.as_slice() else { panic!("{section:?}") };
         assert_eq!(finding.what, "127.0.0.1:9469 is in use by another program");
         assert!(finding.remedy.starts_with("stop that one"), "{finding:?}");
+    }
+
+    #[test]
+    fn each_trouble_with_aws_has_its_own_remedy() {
+        for (what, remedy) in [
+            ("DescribeSecret on \"a\" was not sent, most likely for want of AWS credentials: no providers in chain", "AWS_ACCESS_KEY_ID"),
+            ("DescribeSecret on \"a\" was not sent, most likely for want of AWS credentials: sts:AssumeRole denied", "sts:AssumeRole"),
+            ("DescribeSecret on \"a\" was refused: ExpiredTokenException (HTTP 400): x", "expired"),
+            ("GetSecretValue on \"a\" was refused: AccessDeniedException (HTTP 400): no", "secretsmanager:GetSecretValue on \"a\""),
+            ("GetSecretValue on \"a\" was refused: AccessDeniedException (HTTP 400): Access to KMS is not allowed", "kms:Decrypt"),
+            ("PutSecretValue on \"a\" was refused: EncryptionFailure (HTTP 400): x", "kms:GenerateDataKey"),
+            ("GetSecretValue on \"a\" was refused: UnrecognizedClientException (HTTP 400): x", "not known there"),
+        ] {
+            assert!(remedy_at_aws(what).unwrap().contains(remedy), "{what}");
+        }
+        assert_eq!(remedy_at_aws("GetSecretValue on \"a\" could not connect: refused"), None);
     }
 
     #[test]

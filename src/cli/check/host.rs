@@ -6,11 +6,13 @@ use std::path::Path;
 
 use super::finding::Section;
 use crate::admin::AdminError;
-use crate::config::secret_ref::SecretRef;
+use crate::app::{self, SetupError};
+use crate::config::secret_ref::{SecretError, SecretRef};
 use crate::config::{Environment, Settings, settings};
 use crate::daemon::control::client::{ControlClient, status_at};
 use crate::daemon::control::{ControlError, server};
 use crate::state_dir::{self, Standing};
+use crate::store::Severity;
 
 /// Whether a daemon runs, by its control socket.
 pub(super) enum Daemon {
@@ -37,7 +39,9 @@ impl Daemon {
 }
 
 /// An app's secrets, as far as they are on this host.
-pub(super) fn secrets(name: &str, app: &settings::App, environment: &Environment) -> Section {
+/// What is not here may be where the configuration goes, so offline that is a warning; what is here and holds no secret is an error
+/// everywhere.
+pub(super) fn secrets(name: &str, app: &settings::App, environment: &Environment, offline: bool) -> Section {
     let mut section = Section::new(format!("app {name}"));
     let previous = app.secret_previous.as_ref().map(|reference| ("secret_previous", reference));
     for (key, reference) in std::iter::once(("secret", &app.secret)).chain(previous) {
@@ -50,8 +54,37 @@ pub(super) fn secrets(name: &str, app: &settings::App, environment: &Environment
                     section.warning(format!("{key}: {what}"), remedy);
                 }
             },
-            Err(error) => section.error(format!("{key}: {}", super::super::chain(&error)), error.remedy()),
+            Err(error) => {
+                let absent = match error {
+                    SecretError::Unreadable { .. } | SecretError::Unset(_) | SecretError::NoCredentials(_) => true,
+                    SecretError::NotAFile(_) | SecretError::Shape { .. } => false,
+                };
+                let severity = if offline && absent { Severity::Warning } else { Severity::Error };
+                section.take(severity, format!("{key}: {}", super::super::chain(&error)), error.remedy());
+            }
         }
+    }
+    section
+}
+
+/// The file of own certificate authorities, where one is configured. Nothing is said of a good one that is tried at once by calls.
+pub(super) fn network(settings: &Settings) -> Section {
+    let mut section = Section::new("network");
+    let Some(path) = &settings.network.ca_file else { return section };
+    let what = |error: &SetupError| super::super::chain(error);
+    match app::network(settings) {
+        Ok(()) => section.fine(format!("ca_file {} holds certificates", path.display())),
+        Err(error @ SetupError::Authorities { .. }) if !path.is_file() || std::fs::File::open(path).is_err() => {
+            section.warning(what(&error), "put the PEM file there, readable for evertoken's user, before it starts");
+        }
+        Err(error) => section.error(
+            what(&error).replacen(
+                "[network]: the file of certificate authorities",
+                &format!("[network] ca_file {}: it", path.display()),
+                1,
+            ),
+            "put certificates there in PEM form (-----BEGIN CERTIFICATE-----), or delete ca_file",
+        ),
     }
     section
 }

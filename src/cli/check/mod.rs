@@ -70,10 +70,14 @@ async fn examine(loaded: Loaded, environment: Environment, depth: Depth, log: &L
     let settings = Arc::new(loaded.settings);
     let daemon = host::Daemon::find(&settings.daemon.control_socket).await;
     let mut here = vec![host::state_dir(&settings, &daemon), host::doors(&settings, &daemon).await];
-    let mut apps: BTreeMap<String, Section> =
-        settings.apps.iter().map(|(name, app)| (name.to_string(), host::secrets(name.as_str(), app, &environment))).collect();
+    let apps: BTreeMap<String, Section> = settings
+        .apps
+        .iter()
+        .map(|(name, app)| (name.to_string(), host::secrets(name.as_str(), app, &environment, depth.offline)))
+        .collect();
     if depth.offline {
-        here.iter_mut().chain(apps.values_mut()).for_each(Section::soften);
+        here.iter_mut().for_each(Section::soften);
+        here.push(host::network(&settings));
     }
     sections.append(&mut here);
     if !depth.offline {
