@@ -1,7 +1,6 @@
 //! The composition root: settings become apps, stores and workers. The only place that knows every type.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::daemon::pace::Pace;
 use crate::daemon::run::Blueprint;
 use crate::daemon::veto::VetoFile;
 use crate::daemon::worker::{Place, Worker};
-use crate::graph::client::{AppTokenMode, CallObserver, GraphBase, GraphClient, GraphSettings, Transport, TransportSettings};
+use crate::graph::client::{AppTokenMode, CallObserver, GraphBase, GraphClient, GraphSettings, Transport};
 use crate::ledger::Ledger;
 use crate::rotation::fault::FaultClass;
 use crate::rotation::policy::Policy;
@@ -25,9 +24,12 @@ use crate::store::SecretStore;
 use crate::telemetry::LogCounts;
 use crate::telemetry::metrics::{Build, Metrics};
 
+mod network;
 mod secrets;
 mod stores;
 
+pub use network::network;
+use network::{authorities, transport};
 use secrets::{secret, secret_or_nothing, take_keys};
 use stores::stores;
 
@@ -264,21 +266,6 @@ fn stretched(tokens: usize) -> SignedDuration {
     AUDIT_INTERVAL.max(SignedDuration::from_mins(minutes))
 }
 
-fn transport(settings: &Settings) -> Result<Arc<Transport>, SetupError> {
-    let proxy = settings.network.proxy.as_ref().map(|url| url.as_str().to_owned());
-    let settings =
-        TransportSettings { proxy, ca_pem: authorities(settings)?, user_agent: USER_AGENT.to_owned(), ..TransportSettings::default() };
-    Transport::new(settings).map_err(SetupError::Transport)
-}
-
-/// Whether calls can leave this host as configured, without one.
-///
-/// # Errors
-/// When the file of own certificate authorities cannot be used, or the proxy.
-pub fn network(settings: &Settings) -> Result<(), SetupError> {
-    transport(settings).map(drop)
-}
-
 /// Everything on this host that keeps the parts from being put together; no call is made.
 #[must_use]
 pub fn obstacles(settings: &Settings, environment: &Environment) -> Vec<SetupError> {
@@ -291,24 +278,6 @@ pub fn obstacles(settings: &Settings, environment: &Environment) -> Vec<SetupErr
         unread.chain(graph_base(name.as_str(), app).err()).collect::<Vec<_>>()
     });
     network(settings).err().into_iter().chain(stores::obstacles(settings)).chain(apps).collect()
-}
-
-/// Longest file of certificate authorities that is read; all of the public ones take a fortieth of it.
-const AUTHORITIES_BYTES_MAX: u64 = 8 << 20;
-
-fn authorities(settings: &Settings) -> Result<Option<Vec<u8>>, SetupError> {
-    let Some(path) = settings.network.ca_file.as_deref() else { return Ok(None) };
-    let failed = |source| SetupError::Authorities { path: display(path), source };
-    // Looked at before it is opened, because opening a pipe that nobody writes to would wait for ever.
-    let found = path.metadata().map_err(failed)?;
-    if !found.is_file() || found.len() > AUTHORITIES_BYTES_MAX {
-        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file of a fitting size")));
-    }
-    std::fs::read(path).map(Some).map_err(failed)
-}
-
-fn display(path: &Path) -> String {
-    path.display().to_string()
 }
 
 fn new_app(

@@ -74,6 +74,10 @@ fn a_sound_world_is_proven_and_left_as_it_is() {
     found(&findings, "fine", "token bot", "a call with it and its proof works");
     found(&findings, "fine", "token bot", "it lives until");
     found(&findings, "warning", "token bot", "not managed yet");
+    let outlook = found(&findings, "fine", "token bot", "it is refreshed at")["what"].as_str().unwrap();
+    for part in ["revoked 1d after publication (consumer_ttl is 5m)", "no consumers are configured", "next is adoption"] {
+        assert!(outlook.contains(part), "{outlook}");
+    }
     found(&findings, "warning", "token bot", "disk:bot: the sink is empty");
     assert_eq!(state(&world), before);
     assert!(world.graph.violations().is_empty(), "{:?}", world.graph.violations());
@@ -113,6 +117,9 @@ fn it_works_beside_a_daemon_and_says_so() {
     found(&findings, "fine", "token bot", "the sink holds the store's token");
     let refused = checked(&world, &world.ran(1, &["check", "--write", "-o", "json"]));
     found(&refused, "error", "writing", "a daemon runs");
+    // The same address in a configuration with a state directory of its own.
+    world.rewrite("/state", "/other");
+    found(&check(&world, 1), "error", "doors", "another evertoken daemon serves");
 }
 
 #[test]

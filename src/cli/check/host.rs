@@ -14,6 +14,9 @@ use crate::daemon::control::{ControlError, server};
 use crate::state_dir::{self, Standing};
 use crate::store::Severity;
 
+/// Tokens of another daemon that are named: enough to know it by.
+const NAMED_MAX: usize = 5;
+
 /// Whether a daemon runs, by its control socket.
 pub(super) enum Daemon {
     /// It answers.
@@ -101,7 +104,7 @@ pub(super) fn state_dir(settings: &Settings, daemon: &Daemon) -> Section {
             section.fine(format!("{shown} is this user's alone, and the daemon works in it: {by}"));
         }
         Ok(Standing::Held { by, daemon: true }) => section.error(
-            format!("{by} works in {shown} and does not answer on {}", settings.daemon.control_socket.display()),
+            format!("{by} works in {shown} and could not be asked on {}", settings.daemon.control_socket.display()),
             "look at its log, and whether control_socket is the same in its configuration",
         ),
         Ok(Standing::Held { by, daemon: false }) => {
@@ -141,13 +144,21 @@ async fn http(address: SocketAddr, daemon: &Daemon, section: &mut Section) {
             section.warning(format!("a daemon runs, and nothing listens on {address}"), "[http] changed since its start: start it anew");
         }
         Ok(()) => section.fine(format!("{address} is free to listen on")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if daemon.runs() && status_at(&format!("http://{}", reachable(address))).await.is_ok() {
-                section.fine(format!("the daemon serves {address}"));
-            } else {
-                section.failure(&AdminError::InUse(address));
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match status_at(&format!("http://{}", reachable(address))).await {
+            Ok(_) if daemon.runs() => section.fine(format!("the daemon serves {address}")),
+            Ok(status) => {
+                let names: Vec<&str> = status.tokens.iter().take(NAMED_MAX).map(|token| token.name.as_str()).collect();
+                section.error(
+                    format!(
+                        "another evertoken daemon serves {address}, with {} token(s) ({}), and not with this control_socket",
+                        status.tokens.len(),
+                        names.join(", ")
+                    ),
+                    "name that daemon's configuration with --config, stop it, or set [http] listen to another address",
+                );
             }
-        }
+            Err(_no_evertoken) => section.failure(&AdminError::InUse(address)),
+        },
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => section.failure(&AdminError::NotOurs(address)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => section.failure(&AdminError::NotPermitted(address)),
         Err(error) => section.error(format!("cannot listen on {address}: {error}"), "set [http] listen to another address or to \"off\""),

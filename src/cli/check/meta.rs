@@ -13,6 +13,8 @@ use crate::graph::client::GraphClient;
 use crate::rotation::fault::{Fault, FaultClass};
 use crate::rotation::policy::Policy;
 use crate::rotation::record::Record;
+use crate::rotation::schedule::{fitted, refresh_due};
+use crate::rotation::time::later;
 use crate::rotation::token::{Expiry, Introspection, Token};
 use crate::rotation::verify::adoptable;
 
@@ -184,9 +186,34 @@ fn life(subject: &Subject<'_>, token: &Token, look: &Introspection, now: Timesta
     let known = subject.record.map(|record| &record.current).filter(|current| current.fingerprint == token.fingerprint());
     let Some(issued) = known.map(|current| current.issued_at).or(look.issued_at) else { return };
     let life = SignedDuration::from_secs(expires.duration_since(issued).as_secs());
+    section.fine(outlook(subject, token, (issued, life), now));
     for conflict in life_conflicts(&subject.settings.schedule, &subject.settings.propagation, life) {
         section.warning(conflict.to_string(), conflict.fix());
     }
+}
+
+/// The window that will hold, against the caches that it must outlast and the life that it must fit into; when the refresh comes, and what
+/// is next.
+fn outlook(subject: &Subject<'_>, token: &Token, (issued, life): (Timestamp, SignedDuration), now: Timestamp) -> String {
+    let due = refresh_due(subject.policy, issued, life, &token.fingerprint().whole());
+    let left = SignedDuration::from_secs(later(issued, life).duration_since(due).as_secs());
+    let propagation = &subject.settings.propagation;
+    let (window, ttl) = (display_duration(fitted(propagation.window, life)), display_duration(propagation.consumer_ttl));
+    let next = if subject.record.is_none() {
+        "adoption".to_owned()
+    } else if subject.record.is_some_and(|record| record.rotation.is_some()) {
+        "the rotation that is under way".to_owned()
+    } else if due > now {
+        format!("the refresh, {} from now", short(due.duration_since(now)))
+    } else {
+        "the refresh, which is due".to_owned()
+    };
+    let left = short(left);
+    format!(
+        "it is refreshed at {}, {left} before its end; the old one is revoked {window} after publication (consumer_ttl is {ttl}), by that window \
+         alone, as no consumers are configured that acknowledge; next is {next}",
+        instant(due)
+    )
 }
 
 #[cfg(test)]
