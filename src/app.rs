@@ -1,6 +1,7 @@
 //! The composition root: settings become apps, stores and workers. The only place that knows every type.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
