@@ -16,7 +16,7 @@ use crate::daemon::run::Blueprint;
 use crate::daemon::veto::VetoFile;
 use crate::daemon::worker::{Place, Worker};
 use crate::graph::client::{AppTokenMode, CallObserver, GraphBase, GraphClient, GraphSettings, Transport};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Repair};
 use crate::rotation::fault::FaultClass;
 use crate::rotation::policy::Policy;
 use crate::rotation::token::Fingerprint;
@@ -92,7 +92,14 @@ pub fn fleet(settings: &Settings, state: &Path, log: &LogCounts) -> Result<Fleet
     ));
     let (ledger, repairs) = Ledger::open(state).map_err(SetupError::Ledger)?;
     for repair in repairs {
-        tracing::warn!(event = "ledger.repaired", alert = true, "{repair}");
+        match repair {
+            Repair::Torn { .. } | Repair::Quarantined { .. } => tracing::warn!(event = "ledger.repaired", alert = true, "{repair}"),
+            Repair::Broken { .. } => tracing::error!(
+                event = "ledger.broken",
+                alert = true,
+                "{repair}. The rotations go on, and new rows are chained to the last one. To do: keep a copy of the ledger, then `evertoken audit verify`"
+            ),
+        }
     }
     let spool = Spool::open(state).map_err(SetupError::Spool)?;
     let pace = Pace::new(settings.pace.refreshes_per_second.unwrap_or(0.0), settings.pace.store_writes_per_second.unwrap_or(0.0));

@@ -7,10 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use evertoken::ledger::{Entry, Ledger, Repair, read};
+use evertoken::ledger::{Demand, Entry, Ledger, Repair, read, verify};
 use evertoken::rotation::token::Fingerprint;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn entry(token: &str, event: &str, at: &str) -> Entry {
     Entry {
@@ -48,11 +49,12 @@ fn a_row_is_one_line_with_stable_keys() {
     assert_eq!(repairs, []);
     ledger.append(&november("bot")).unwrap();
     let text = fs::read_to_string(file(state.path())).unwrap();
-    assert_eq!(text.lines().count(), 1);
-    let row: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(text.lines().count(), 2, "the first begins the chain of hashes");
+    let mut row: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(row.as_object_mut().unwrap().remove("chain").unwrap().as_str().unwrap().len(), 64);
     assert_eq!(
         row,
-        json!({"schema": 1, "seq": 1, "at": "2026-11-25T01:00:00Z", "provider_at": "1970-01-01T00:00:00Z", "token": "bot",
+        json!({"schema": 1, "seq": 2, "at": "2026-11-25T01:00:00Z", "provider_at": "1970-01-01T00:00:00Z", "token": "bot",
             "rotation_id": "r1", "attempt": 2, "event": "promote.succeeded", "fingerprint": Fingerprint::of("t").whole(),
             "fields": {"gate": {"window_elapsed": true}}})
     );
@@ -70,9 +72,9 @@ fn history_gives_the_newest_rows_of_a_token_across_months_and_restarts() {
         let (ledger, _) = Ledger::open(state.path()).unwrap();
         ledger.append(&entry(token, "revoke.succeeded", at)).unwrap();
     }
-    assert_eq!(seqs(state.path()), [1, 2, 3, 4]);
+    assert_eq!(seqs(state.path()), [1, 2, 3, 4, 5], "the first begins the chain");
     let of_a = read(state.path(), Some("a"), 2).unwrap();
-    assert_eq!(of_a.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(of_a.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [4, 5]);
     assert_eq!(read(state.path(), Some("a"), 0).unwrap().rows, []);
     assert_eq!(fs::read_dir(state.path().join("ledger")).unwrap().count(), 3);
 }
@@ -80,23 +82,26 @@ fn history_gives_the_newest_rows_of_a_token_across_months_and_restarts() {
 /// A crash leaves any prefix of the last row. Whatever it is, the rows before stay and the next one stands alone.
 #[test]
 fn a_torn_tail_is_moved_aside_and_the_next_row_stands_alone() {
-    let whole = {
-        let state = tempfile::tempdir().unwrap();
-        Ledger::open(state.path()).unwrap().0.append(&november("bot")).unwrap();
-        fs::read(file(state.path())).unwrap()
-    };
-    for cut in (1..whole.len()).step_by(7).chain([whole.len() - 1]) {
+    let row_bytes = 300;
+    for cut in (1..row_bytes).step_by(7).chain([usize::MAX]) {
         let state = tempfile::tempdir().unwrap();
         let (ledger, _) = Ledger::open(state.path()).unwrap();
         ledger.append(&november("bot")).unwrap();
+        ledger.append(&november("bot")).unwrap();
         drop(ledger);
-        append_raw(&file(state.path()), &whole[..cut]);
+        let all = fs::read(file(state.path())).unwrap();
+        let whole = all.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
+        assert!(whole.len() > row_bytes + 1);
+        let cut = cut.min(whole.len() - 1);
+        let torn = fs::OpenOptions::new().write(true).open(file(state.path())).unwrap();
+        torn.set_len((all.len() - whole.len() + cut) as u64).unwrap();
         let (ledger, repairs) = Ledger::open(state.path()).unwrap();
         if cut == whole.len() - 1 {
             assert_eq!(repairs, [], "a row that only lacks its line end is a row");
         } else {
             let kept_as = "2026-11.jsonl.torn-1".to_owned();
-            assert_eq!(repairs, [Repair::Torn { file: "2026-11.jsonl".into(), kept_as: kept_as.clone(), bytes: cut as u64 }]);
+            let [Repair::Torn { file, kept_as: told, bytes, .. }] = &repairs[..] else { panic!("{repairs:?}") };
+            assert_eq!((file.as_str(), told, *bytes), ("2026-11.jsonl", &kept_as, cut as u64));
             assert_eq!(fs::read(state.path().join("ledger").join(kept_as)).unwrap(), &whole[..cut]);
         }
         ledger.append(&november("bot")).unwrap();
@@ -109,7 +114,7 @@ fn a_torn_tail_is_moved_aside_and_the_next_row_stands_alone() {
 fn damage_inside_is_quarantined_and_still_read() {
     let state = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(state.path()).unwrap();
-    (1..=3).for_each(|seq| assert_eq!(ledger.append(&november("bot")).unwrap(), seq));
+    (2..=4).for_each(|seq| assert_eq!(ledger.append(&november("bot")).unwrap(), seq));
     drop(ledger);
     let mut bytes = fs::read(file(state.path())).unwrap();
     let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -119,9 +124,9 @@ fn damage_inside_is_quarantined_and_still_read() {
     let (ledger, repairs) = Ledger::open(state.path()).unwrap();
     assert!(matches!(&repairs[..], [Repair::Quarantined { kept_as, .. }] if kept_as == "2026-11.jsonl.damaged-1"), "{repairs:?}");
     assert_eq!(fs::read(state.path().join("ledger/2026-11.jsonl.damaged-1")).unwrap(), bytes, "every byte is kept");
-    assert_eq!(ledger.append(&november("bot")).unwrap(), 4, "numbers go on");
+    assert_eq!(ledger.append(&november("bot")).unwrap(), 6, "numbers go on, and the repair has one");
     let history = read(state.path(), Some("bot"), 10).unwrap();
-    assert_eq!(history.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 3, 4]);
+    assert_eq!(history.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [3, 4, 6]);
     assert_eq!(history.notes, ["2026-11.jsonl.damaged-1: 1 line(s) cannot be read"]);
 }
 
@@ -131,9 +136,16 @@ fn a_row_of_a_newer_version_is_no_damage() {
     let (ledger, _) = Ledger::open(state.path()).unwrap();
     ledger.append(&november("bot")).unwrap();
     drop(ledger);
-    append_raw(&file(state.path()), b"{\"schema\":9,\"seq\":70,\"renamed\":1}\n");
+    let last = fs::read_to_string(file(state.path())).unwrap().lines().last().unwrap().to_owned();
+    let before: Value = serde_json::from_str(&last).unwrap();
+    let body = "{\"schema\":9,\"seq\":70,\"renamed\":1";
+    let digest = Sha256::digest(format!("{}{body}", before["chain"].as_str().unwrap()));
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    append_raw(&file(state.path()), format!("{body},\"chain\":\"{hash}\"}}\n").as_bytes());
     let (ledger, repairs) = Ledger::open(state.path()).unwrap();
     assert_eq!((repairs.len(), ledger.append(&november("bot")).unwrap()), (0, 71));
+    let audit = verify(state.path(), &Demand::default(), &mut |_| ()).unwrap();
+    assert_eq!((audit.rows, audit.faults), (4, 0), "the rule of the chain is of no schema");
 }
 
 #[test]
@@ -143,7 +155,7 @@ fn a_file_that_somebody_moved_away_is_begun_again() {
     ledger.append(&november("bot")).unwrap();
     fs::rename(file(state.path()), state.path().join("moved")).unwrap();
     ledger.append(&november("bot")).unwrap();
-    assert_eq!(seqs(state.path()), [2]);
+    assert_eq!(seqs(state.path()), [3]);
 }
 
 #[test]
@@ -153,8 +165,9 @@ fn a_row_that_is_too_long_is_refused_and_nothing_is_written() {
     let mut long = november("bot");
     long.fields.insert("long".into(), Value::String("x".repeat(70_000)));
     assert!(ledger.append(&long).is_err());
+    assert!(seqs(state.path()).is_empty());
     ledger.append(&november("bot")).unwrap();
-    assert_eq!(seqs(state.path()), [1]);
+    assert_eq!(seqs(state.path()), [1, 2]);
 }
 
 /// Where the test may mount, a tmpfs that fills up cuts rows in the middle; elsewhere the first part alone counts.
@@ -172,12 +185,12 @@ fn fill_up(state: &Path, small: bool) {
     let (ledger, _) = Ledger::open(state).unwrap();
     let written: Vec<u64> = (0..200).map_while(|_| ledger.append(&november("bot")).ok()).collect();
     assert_eq!(written.len() < 200, small, "{} rows fit", written.len());
-    assert_eq!(seqs(state), written);
+    assert_eq!(seqs(state)[1..], written);
     assert_eq!(ledger.append(&november("bot")).is_err(), small);
     if small {
         fs::OpenOptions::new().write(true).open(file(state)).unwrap().set_len(0).unwrap();
         let seq = ledger.append(&november("bot")).unwrap();
-        assert_eq!(seqs(state), [seq]);
+        assert_eq!(seqs(state), [seq], "the chain goes on from a row that is gone, and is not begun anew");
     }
 }
 

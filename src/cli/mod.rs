@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod audit;
 mod bar;
 mod change;
 mod check;
@@ -26,6 +27,8 @@ mod terminal;
 mod token_file;
 
 pub use layout::TableOptions;
+
+use crate::ledger::{ChainHash, Demand};
 
 /// Where the configuration is unless said otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/evertoken/evertoken.toml";
@@ -98,6 +101,11 @@ enum Verb {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// The audit ledger
+    Audit {
+        #[command(subcommand)]
+        verb: AuditVerb,
+    },
     /// Take over what the entries hold now, or give an empty entry its token; never rotates
     Adopt {
         #[command(flatten)]
@@ -160,6 +168,21 @@ enum BreakerVerb {
     Close {
         #[command(flatten)]
         ask: Ask,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditVerb {
+    /// Prove that no row of the ledger was changed, deleted, moved or put in; changes nothing
+    Verify {
+        /// A head known from the log (`ledger.head`) that must be in the ledger; may be given again
+        #[arg(long, value_name = "HASH")]
+        head: Vec<ChainHash>,
+        /// Check only what comes after this head: the rows up to it are archived, or known to be broken
+        #[arg(long, value_name = "HASH")]
+        after: Option<ChainHash>,
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
 }
 
@@ -292,6 +315,9 @@ fn dispatch(line: Line) -> Result<Exit, Failure> {
         Verb::Status(show) => show::status(&config, &show),
         Verb::Explain(show) => show::explain(&config, &show),
         Verb::History { token, rows, output } => show::history(&config, token.as_deref(), rows, output),
+        Verb::Audit { verb: AuditVerb::Verify { head, after, output } } => {
+            audit::verify(&config, &Demand { heads: head.into_iter().collect(), after }, output)
+        }
         Verb::Adopt { select, token_file, create, ask } => change::adopt(&config, &select, token_file.as_deref(), create, ask),
         Verb::Rotate { select, wait, ask } => change::rotate(&config, &select, wait, ask),
         Verb::Hold { select, why, ask } => change::hold(&config, &select, why, ask),

@@ -68,6 +68,7 @@ async fn run_once(settings: Settings, environment: Environment, fleet: &Arc<Flee
     for worker in &mut workers {
         worker.pass(fleet).await;
     }
+    fleet.tell_ledger_head();
     let document = admin::Snapshot::document(&FleetSnapshot::new(fleet.clone()));
     Ok(super::show::exit_of(&document))
 }
@@ -112,9 +113,11 @@ async fn serve(
     let stopping = fleet.clone();
     let handle = signals.listen(waker, Arc::new(move || stopping.stop())).map_err(|error| failed(&error))?;
     tracing::info!(event = "daemon.ready", tokens, "the configuration is in force and the doors are open; every token is looked at now");
+    fleet.tell_ledger_head();
     notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&format!("{tokens} tokens"))]);
     daemon.run(wakes).await;
     handle.close();
+    fleet.tell_ledger_head();
     tracing::info!(event = "daemon.stopped", "{}", farewell(&fleet.statuses()));
     evicted.get().map_or(Ok(Exit::Fine), |reason| Err(Failure::error(reason.clone())))
 }

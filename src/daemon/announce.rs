@@ -181,7 +181,12 @@ impl Announcer {
             fingerprint: line.fingerprint,
             fields,
         };
-        let Err(trouble) = fleet.ledger.keep(entry).await else { return fleet.ledger_resumed() };
+        let Err(trouble) = fleet.ledger.keep(entry).await else {
+            if anchored(line.event) {
+                fleet.tell_ledger_head();
+            }
+            return fleet.ledger_resumed();
+        };
         fleet.vitals.ledger_lost_row(trouble.clone());
         tracing::error!(
             event = "ledger.failed",
@@ -190,6 +195,13 @@ impl Announcer {
             "a row of the ledger could not be kept: {trouble}. The rotation goes on; this line is its only trace"
         );
     }
+}
+
+/// Whether the ledger's head is told with this event: what changes which tokens live or are read. The rows between two such are few.
+fn anchored(event: &str) -> bool {
+    matches!(event, "rotation.started" | "promote.succeeded" | "token.adopted" | "token.command" | "token.unaccounted")
+        || event.starts_with("revoke.")
+        || matches!(event, "rotation.completed" | "rotation.expired" | "rotation.extended" | "breaker.opened")
 }
 
 /// The event under which a condition is told.

@@ -201,6 +201,13 @@ impl Fleet {
         }
     }
 
+    /// Says up to where the ledger goes, in the log: what is known elsewhere cannot be taken out of the ledger unseen.
+    pub fn tell_ledger_head(&self) {
+        if let Some(head) = self.ledger.head() {
+            tracing::info!(event = "ledger.head", row = head.seq, head = %head.hash, "the ledger goes up to row {}", head.seq);
+        }
+    }
+
     /// The latest status of each token.
     #[must_use]
     pub fn statuses(&self) -> Vec<TokenStatus> {

@@ -84,20 +84,15 @@ pub(super) fn months(dir: &Path) -> Result<Vec<String>, LedgerError> {
     Ok(file_names(dir)?.iter().filter_map(|name| month_of(name).map(str::to_owned)).collect::<BTreeSet<_>>().into_iter().collect())
 }
 
-/// The highest number in a month's files.
-pub(super) fn highest_seq(dir: &Path, month: &str) -> Result<Option<u64>, LedgerError> {
-    let mut highest = None;
-    for name in files_of(dir, month)? {
-        let path = dir.join(&name);
-        for line in Lines::of(File::open(&path).map_err(failed("open", &path))?) {
-            highest = highest.max(line.map_err(failed("read", &path))?.seq());
-        }
-    }
-    Ok(highest)
-}
-
 fn files_of(dir: &Path, month: &str) -> Result<Vec<String>, LedgerError> {
     Ok(file_names(dir)?.into_iter().filter(|name| month_of(name) == Some(month)).collect())
+}
+
+/// The files that hold rows, by name: of a month the one that is written, then those that were set aside for damage. Torn ends
+/// hold none.
+pub(super) fn row_files(dir: &Path) -> Result<Vec<String>, LedgerError> {
+    let of_rows = |name: &String| month_of(name).is_some_and(|month| !name.get(month.len()..).unwrap_or_default().starts_with(".torn-"));
+    Ok(file_names(dir)?.into_iter().filter(of_rows).collect())
 }
 
 fn file_names(dir: &Path) -> Result<BTreeSet<String>, LedgerError> {

@@ -5,84 +5,37 @@
 //! that come together are one write and one `fdatasync`. Nothing is ever deleted: a torn tail (what a crash leaves) is copied aside and cut off, and a
 //! file with damage inside is renamed and a new one begun. Readers take the renamed files in as well and say what they skipped.
 //!
+//! The rows are chained by hashes, across all files; [`chain`] has the rule and says what it shows, [`verify`] checks it. Rows from before
+//! there was a chain are read for ever and proved by nothing. What is done to the ledger itself is a row too: where the chain begins,
+//! what a crash tore off, where a break was found.
+//!
 //! All functions block; the daemon calls them on the blocking pool.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, access};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::rotation::token::Fingerprint;
-
+mod audit;
+mod chain;
 mod history;
+mod marks;
 mod repair;
+mod row;
+mod tail;
 
+pub use audit::{Audit, Demand, Finding, verify};
+pub use chain::{ChainHash, NotAHash};
 pub use history::{History, read};
 pub use repair::Repair;
+pub use row::{Entry, Row, SCHEMA};
 
-/// The version of [`Row`]. Keys may be added under one version; readers ignore those that they do not know.
-pub const SCHEMA: u16 = 1;
-
-/// Longest row, in bytes.
-const ROW_BYTES_MAX: usize = 64 * 1024;
-
-/// What is to be written down. Free of secrets: the caller puts in names, numbers, times and fingerprints.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// When, by the host's clock.
-    pub at: Timestamp,
-    /// When, by the provider's clock, where its answer carried one.
-    pub provider_at: Option<Timestamp>,
-    /// The token's name; empty for what concerns the whole daemon.
-    pub token: String,
-    /// The rotation.
-    pub rotation_id: Option<String>,
-    /// The attempt of that rotation.
-    pub attempt: Option<u32>,
-    /// The event's stable name, as in docs/events.md.
-    pub event: String,
-    /// The token that it is about.
-    pub fingerprint: Option<Fingerprint>,
-    /// Everything else: outcome, bound, the gate's conjuncts with their values, who asked.
-    pub fields: Map<String, Value>,
-}
-
-/// One line of the ledger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// [`SCHEMA`] of the writer.
-    pub schema: u16,
-    /// Grows by one from row to row, over all files.
-    pub seq: u64,
-    /// See [`Entry::at`].
-    pub at: Timestamp,
-    /// See [`Entry::provider_at`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider_at: Option<Timestamp>,
-    /// See [`Entry::token`].
-    pub token: String,
-    /// See [`Entry::rotation_id`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotation_id: Option<String>,
-    /// See [`Entry::attempt`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<u32>,
-    /// See [`Entry::event`].
-    pub event: String,
-    /// See [`Entry::fingerprint`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<Fingerprint>,
-    /// See [`Entry::fields`].
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub fields: Map<String, Value>,
-}
+use row::ROW_BYTES_MAX;
 
 /// Why the ledger could not do what was asked. The rotation goes on without; the caller alarms.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +53,18 @@ pub enum LedgerError {
     /// Longer than a row may be.
     #[error("a ledger row of {0} bytes is longer than the {ROW_BYTES_MAX} that one may have")]
     TooLong(usize),
+    /// No JSON can be made of it.
+    #[error("a ledger row cannot be put into JSON: {0}")]
+    Unfit(String),
+}
+
+/// The newest row, as its hash stands for all rows before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: ChainHash,
 }
 
 /// The one writer of the ledger; who holds the state lock has it.
@@ -107,11 +72,17 @@ pub enum LedgerError {
 pub struct Ledger {
     dir: PathBuf,
     state: Mutex<State>,
+    /// Apart from the state, whose lock is held while the disk is waited for.
+    shown: Mutex<Option<Head>>,
 }
 
 #[derive(Debug)]
 struct State {
     next_seq: u64,
+    /// What the next row is chained to; `None` where no chain has begun.
+    head: Option<Head>,
+    /// What was done to the ledger itself and is not in it yet.
+    pending: Vec<Entry>,
     open: Option<OpenFile>,
 }
 
@@ -122,8 +93,32 @@ struct OpenFile {
     length: u64,
 }
 
+/// Rows that go to the disk together.
+struct Batch {
+    next_seq: u64,
+    head: Option<Head>,
+    lines: Vec<u8>,
+}
+
+impl Batch {
+    /// Gives a row its number and its hash.
+    fn add(&mut self, entry: &Entry) -> Result<u64, LedgerError> {
+        let (seq, before) = (self.next_seq, self.head.map_or(ChainHash::NONE, |head| head.hash));
+        let (line, hash) = row::line(seq, entry, before).map_err(|error| LedgerError::Unfit(error.to_string()))?;
+        if line.len() > ROW_BYTES_MAX {
+            return Err(LedgerError::TooLong(line.len()));
+        }
+        self.next_seq = seq.saturating_add(1);
+        self.head = Some(Head { seq, hash });
+        self.lines.extend(line);
+        Ok(seq)
+    }
+}
+
 impl Ledger {
-    /// Opens the ledger under a state folder and repairs its newest file. What was repaired is returned, to be told to people.
+    /// Opens the ledger under a state folder, repairs its newest file, and sees whether its last rows fit each other. What was repaired
+    /// or found is returned, to be told to people, and goes into the ledger too. A chain that is broken stops nothing: the
+    /// next rows go on from the last one.
     ///
     /// # Errors
     /// [`LedgerError::Io`].
@@ -137,53 +132,84 @@ impl Ledger {
             Vec::new()
         };
         let mut repairs = Vec::new();
-        let mut next_seq = 1;
-        // Only the newest file can have a torn tail. Older ones are read for the number, until one has a row.
-        for (at, name) in months.into_iter().rev().enumerate() {
-            if at == 0 {
-                repairs.extend(repair::repair(&dir, &name)?);
-            }
-            if let Some(seq) = history::highest_seq(&dir, &name)? {
-                next_seq = seq.saturating_add(1);
-                break;
-            }
+        // Only the newest file can have a torn tail.
+        if let Some(name) = months.last() {
+            repairs.extend(repair::repair(&dir, name)?);
         }
-        Ok((Self { dir, state: Mutex::new(State { next_seq, open: None }) }, repairs))
+        let newest = if months.is_empty() { None } else { tail::newest(&dir)? };
+        if let Some(newest) = &newest {
+            repairs.extend(tail::breaks(&dir, newest)?);
+        }
+        let head = newest.as_ref().and_then(tail::Newest::head);
+        let next_seq = newest.map_or(1, |newest| newest.seq.saturating_add(1));
+        let pending = repairs.iter().map(|repair| marks::repaired(repair, head)).collect();
+        let ledger = Self { dir, state: Mutex::new(State { next_seq, head, pending, open: None }), shown: Mutex::new(head) };
+        if !repairs.is_empty() {
+            // Where that fails, the first row that can be kept brings it along.
+            drop(ledger.append_to_month(&mut lock(&ledger.state), crate::clock::wall(), &[], &mut Vec::new()));
+        }
+        Ok((ledger, repairs))
+    }
+
+    /// The newest row that is on the disk, where a chain has begun. Never waits for the disk.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        *lock(&self.shown)
     }
 
     /// Appends one row; when this returns, it is on the disk. Gives the row's number.
     ///
     /// # Errors
-    /// [`LedgerError::Io`] when it is not known to be on the disk (it is not tried again: a failed `fdatasync` says nothing the
-    /// second time), [`LedgerError::TooLong`].
+    /// As [`Self::append_all`], and what that says of the row.
     pub fn append(&self, entry: &Entry) -> Result<u64, LedgerError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut line = Vec::new();
-        let seq = self.add_line(&mut state, entry, &mut line)?;
-        let open = self.file_of(&mut state, entry.at)?;
-        self.append_to(&mut state, open, &line)?;
-        Ok(seq)
+        self.append_all(std::slice::from_ref(entry))?.pop().unwrap_or_else(|| Err(LedgerError::Unfit("no row".to_owned())))
     }
 
     /// Appends rows in their order, with one write and one `fdatasync` for all rows of a month. Says for each whether it could be
-    /// rendered, and its number.
+    /// rendered ([`LedgerError::TooLong`], [`LedgerError::Unfit`]), and its number.
     ///
     /// # Errors
-    /// [`LedgerError::Io`] when it is not known of every row that it is on the disk.
+    /// [`LedgerError::Io`] when it is not known of every row that it is on the disk (it is not tried again: a failed `fdatasync` says
+    /// nothing the second time).
     pub fn append_all(&self, entries: &[Entry]) -> Result<Vec<Result<u64, LedgerError>>, LedgerError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let mut kept = Vec::with_capacity(entries.len());
-        for month in entries.chunk_by(|one, next| month(one.at) == month(next.at)) {
-            let mut lines = Vec::new();
-            for entry in month {
-                kept.push(self.add_line(&mut state, entry, &mut lines));
-            }
-            if let Some(entry) = month.first().filter(|_| !lines.is_empty()) {
-                let open = self.file_of(&mut state, entry.at)?;
-                self.append_to(&mut state, open, &lines)?;
-            }
+        for rows in entries.chunk_by(|one, next| month(one.at) == month(next.at)) {
+            let at = rows.first().map_or(Timestamp::UNIX_EPOCH, |row| row.at);
+            self.append_to_month(&mut state, at, rows, &mut kept)?;
         }
         Ok(kept)
+    }
+
+    /// Appends rows to the file of a month, after what is to be said of the ledger itself.
+    fn append_to_month(
+        &self,
+        state: &mut State,
+        at: Timestamp,
+        entries: &[Entry],
+        kept: &mut Vec<Result<u64, LedgerError>>,
+    ) -> Result<(), LedgerError> {
+        let open = self.file_of(state, at)?;
+        let mut batch = Batch { next_seq: state.next_seq, head: state.head, lines: Vec::new() };
+        if batch.head.is_none() {
+            batch.add(&marks::begun(at, state.next_seq))?;
+        }
+        for mark in &state.pending {
+            batch.add(mark)?;
+        }
+        let before = kept.len();
+        kept.extend(entries.iter().map(|entry| batch.add(entry)));
+        if state.pending.is_empty() && kept.iter().skip(before).all(Result::is_err) {
+            state.open = Some(open);
+            return Ok(());
+        }
+        // Numbers are used up even when their rows fail to be written, since they may be on the disk all the same.
+        state.next_seq = batch.next_seq;
+        self.append_to(state, open, &batch.lines)?;
+        state.pending.clear();
+        state.head = batch.head;
+        *lock(&self.shown) = batch.head;
+        Ok(())
     }
 
     /// Whether a row could be kept, as far as that shows without one: a full disk does not. The folder is made where it is missing.
@@ -199,18 +225,6 @@ impl Ledger {
             Err(LedgerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
             found => found,
         }
-    }
-
-    /// Gives a row its number. It is used up even when the row fails to be written, since it may be on the disk all the same.
-    fn add_line(&self, state: &mut State, entry: &Entry, lines: &mut Vec<u8>) -> Result<u64, LedgerError> {
-        let seq = state.next_seq;
-        let line = line(seq, entry).map_err(failed("render a row of", &self.dir))?;
-        if line.len() > ROW_BYTES_MAX {
-            return Err(LedgerError::TooLong(line.len()));
-        }
-        state.next_seq = seq.saturating_add(1);
-        lines.extend(line);
-        Ok(seq)
     }
 
     /// One write, one sync, and the file goes back into the state only when it is in a known condition.
@@ -240,7 +254,14 @@ impl Ledger {
         make(&self.dir)?;
         let path = self.dir.join(&name);
         if path.try_exists().map_err(failed("look at", &path))? {
-            repair::repair(&self.dir, &name)?;
+            let repaired = repair::repair(&self.dir, &name)?;
+            // After a write of unknown outcome the disk says which row is the last. Where rows that were written are gone, the chain
+            // goes on from them all the same: that they are missing is to be seen.
+            if let Some(newest) = tail::newest(&self.dir)?.filter(|newest| state.head.is_none_or(|head| newest.seq > head.seq)) {
+                state.next_seq = state.next_seq.max(newest.seq.saturating_add(1));
+                state.head = newest.head();
+            }
+            state.pending.extend(repaired.iter().map(|repair| marks::repaired(repair, state.head)));
         }
         let file = open_options().append(true).create(true).open(&path).map_err(failed("open", &path))?;
         sync_dir(&self.dir)?;
@@ -257,27 +278,14 @@ fn make(dir: &Path) -> Result<(), LedgerError> {
     }
 }
 
+/// A lock whose holder may have panicked: the data are plain values, put in place whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The month that a row belongs to, in UTC.
 fn month(at: Timestamp) -> String {
     at.strftime("%Y-%m").to_string()
-}
-
-fn line(seq: u64, entry: &Entry) -> io::Result<Vec<u8>> {
-    let row = Row {
-        schema: SCHEMA,
-        seq,
-        at: entry.at,
-        provider_at: entry.provider_at,
-        token: entry.token.clone(),
-        rotation_id: entry.rotation_id.clone(),
-        attempt: entry.attempt,
-        event: entry.event.clone(),
-        fingerprint: entry.fingerprint,
-        fields: entry.fields.clone(),
-    };
-    let mut line = serde_json::to_vec(&row)?;
-    line.push(b'\n');
-    Ok(line)
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -315,7 +323,7 @@ mod tests {
             attempt: None,
             event: "promote.succeeded".into(),
             fingerprint: None,
-            fields: Map::new(),
+            fields: serde_json::Map::new(),
         }
     }
 
@@ -327,13 +335,14 @@ mod tests {
             let (ledger, _) = Ledger::open(state.path()).unwrap();
             let file = OpenOptions::new().append(true).open(device).unwrap();
             let open = OpenFile { name: "1970-01.jsonl".into(), file, length: 0 };
-            let row = line(1, &entry()).unwrap();
-            let refused = ledger.append_to(&mut ledger.state.lock().unwrap(), open, &row);
+            let refused = ledger.append_to(&mut ledger.state.lock().unwrap(), open, b"{\"seq\":1}\n");
             assert!(matches!(refused, Err(LedgerError::Io { .. })), "{device}");
-            assert_eq!(ledger.append(&entry()).unwrap(), 1, "{device}");
-            assert_eq!(read(state.path(), None, 10).unwrap().rows.len(), 1);
+            assert_eq!((ledger.head(), ledger.append(&entry()).unwrap()), (None, 2), "{device}");
+            assert_eq!(read(state.path(), None, 10).unwrap().rows.len(), 2);
+            assert!(verify(state.path(), &Demand::default(), &mut |_| ()).unwrap().proves());
         }
     }
+
     /// A file that takes neither the row nor the cut is given up, and repaired when it is opened for the next row.
     #[test]
     fn part_of_a_row_that_could_not_be_cut_off_is_moved_aside() {
@@ -349,7 +358,9 @@ mod tests {
         drop(held);
         ledger.append(&entry()).unwrap();
         let history = read(state.path(), None, 10).unwrap();
-        assert_eq!(history.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(history.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(history.rows[2].event, marks::REPAIRED);
+        assert!(verify(state.path(), &Demand::default(), &mut |_| ()).unwrap().proves());
         assert_eq!(history.notes, ["1970-01.jsonl.torn-1: 1 line(s) cannot be read"]);
     }
 }

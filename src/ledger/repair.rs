@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use super::history::Lines;
 use super::{LedgerError, failed, open_options, sync_dir};
@@ -19,6 +21,8 @@ pub enum Repair {
         kept_as: String,
         /// How many.
         bytes: u64,
+        /// Their SHA-256, in hex.
+        sha256: String,
     },
     /// Rows inside could not be read: the file was renamed, and a new one will be begun.
     Quarantined {
@@ -27,15 +31,25 @@ pub enum Repair {
         /// Its name now.
         kept_as: String,
     },
+    /// A row does not fit the row before it. Nothing was changed by that.
+    Broken {
+        /// The file.
+        file: String,
+        /// The row's number.
+        row: u64,
+        /// What is wrong.
+        what: String,
+    },
 }
 
 impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Torn { file, kept_as, bytes } => {
+            Self::Torn { file, kept_as, bytes, sha256: _ } => {
                 write!(f, "the last {bytes} bytes of {file} were no whole row; they are in {kept_as} now")
             }
             Self::Quarantined { file, kept_as } => write!(f, "{file} has unreadable rows inside; it is kept as {kept_as}"),
+            Self::Broken { file, row, what } => write!(f, "row {row} of {file} {what}"),
         }
     }
 }
@@ -103,8 +117,21 @@ fn cut_tail(dir: &Path, name: &str, at: u64) -> Result<Repair, LedgerError> {
     let bytes = copied.map_err(failed("copy the torn end of", &path))?;
     copy.sync_all().map_err(failed("sync", &kept))?;
     sync_dir(dir)?;
+    let sha256 = digest(&kept).map_err(failed("read", &kept))?;
     file.set_len(at).and_then(|()| file.sync_all()).map_err(failed("cut the torn end of", &path))?;
-    Ok(Repair::Torn { file: name.to_owned(), kept_as, bytes })
+    Ok(Repair::Torn { file: name.to_owned(), kept_as, bytes, sha256 })
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            read => hash.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
 }
 
 fn free_name(dir: &Path, name: &str, why: &str) -> Result<String, LedgerError> {
