@@ -12,7 +12,7 @@ use super::super::schedule::scaled;
 use super::super::slot::SlotId;
 use super::super::token::{Fingerprint, Introspection};
 use super::super::verify::{adoptable, death};
-use super::{CommitKind, Effect, Look, Reason, Settled, Subject, act, ask, audit, hold, make_current, rotation_slots};
+use super::{CommitKind, Effect, Look, Reason, Settled, Subject, act, ask, audit, hold, make_current, rotation_slots, start_window_anew};
 
 /// Writes by others within an hour after which the daemon steps aside.
 const FOREIGN_EDITS_TOLERATED: usize = 3;
@@ -57,7 +57,7 @@ fn rebase<T>(subject: &Subject<'_>) -> Settled<T> {
     let mut next = subject.next_record();
     next.current.slot = subject.slot.clone();
     next.epoch += 1;
-    next.published = None;
+    start_window_anew(&mut next);
     if let Some(rotation) = next.rotation.as_mut().filter(|rotation| matches!(rotation.stage, Stage::Intent | Stage::Between)) {
         rotation.base.slot = subject.slot.clone();
         // What is staged was rendered into the older document: only a key payload can differ, but a new name harms none.

@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 
 use super::evidence::{Channel, Content, Evidence, StoreEvidence, Trouble};
 use super::policy::Policy;
-use super::record::{Known, Record};
+use super::record::{Known, Record, Stage};
 use super::schedule::{USUAL_LIFE, backoff, scaled};
 use super::slot::SlotId;
 use super::time::Boot;
@@ -208,5 +208,15 @@ fn audit(policy: &Policy, life: SignedDuration) -> SignedDuration {
 fn make_current(record: &mut Record, known: Known) {
     record.epoch += 1;
     record.current = known;
+    start_window_anew(record);
+}
+
+/// A place is about to be written, or what is current has changed: consumers get a whole window again, and whatever was said to be
+/// ready for its revoke is not any more.
+fn start_window_anew(record: &mut Record) {
     record.published = None;
+    if let Some(rotation) = record.rotation.as_mut().filter(|rotation| rotation.stage == Stage::Revoking) {
+        rotation.stage = Stage::Published;
+    }
+    record.retirees.iter_mut().for_each(|retiree| retiree.revoking = false);
 }

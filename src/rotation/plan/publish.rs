@@ -3,8 +3,9 @@
 use super::super::evidence::Evidence;
 use super::super::record::{Known, Published, Retiree, RetireeKind, Stage};
 use super::super::schedule::scaled;
+use super::super::slot::SlotId;
 use super::super::time::Boot;
-use super::{CommitKind, Content, Effect, Look, Pending, Reason, Settled, Step, Subject, act, ask, make_current};
+use super::{CommitKind, Content, Effect, Look, Pending, Reason, Settled, Step, Subject, act, ask, make_current, start_window_anew};
 
 /// Brings every sink to the current payload, then commits the proof. What cannot be done now is waited for beside everything else.
 pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
@@ -67,8 +68,13 @@ fn last_read(evidence: &Evidence) -> Boot {
 
 fn ensure_sink(subject: &Subject<'_>, sink: &super::super::evidence::SinkEvidence) -> Settled {
     let Subject { evidence, store, record, life, .. } = *subject;
-    let held = ask(evidence, life, Some(&sink.read), store.current_asked, Look::Sink(sink.name.clone()))?;
-    if held.as_ref().map(|(_, content)| content.payload()) == Some(subject.content.payload()) {
+    let proven = record.published.as_ref().is_some_and(|published| published.fingerprint == subject.token);
+    let equal = |held: &Option<(SlotId, Content)>| held.as_ref().map(|(_, content)| content.payload()) == Some(subject.content.payload());
+    // That a place is right, or is wrong again, is said of what was read after the entry. One that is yet to be written may have been
+    // read before: the write compares.
+    let since = if proven || sink.read.value().is_none_or(equal) { store.current_asked } else { Boot::ZERO };
+    let held = ask(evidence, life, Some(&sink.read), since, Look::Sink(sink.name.clone()))?;
+    if equal(held) {
         return Ok(());
     }
     if !evidence.held.contains(&subject.token) {
@@ -76,26 +82,26 @@ fn ensure_sink(subject: &Subject<'_>, sink: &super::super::evidence::SinkEvidenc
     }
     // Whoever reads this place has not had the new token all along: the window has to start anew. That is committed before the
     // place is written, so that a crash between the two cannot shorten the window.
-    let proven = record.published.as_ref().is_some_and(|published| published.fingerprint == subject.token);
     if proven && (record.rotation.is_some() || !record.retirees.is_empty()) {
         let mut next = subject.next_record();
-        next.published = None;
-        if let Some(rotation) = next.rotation.as_mut().filter(|rotation| rotation.stage == Stage::Revoking) {
-            rotation.stage = Stage::Published;
-        }
-        next.retirees.iter_mut().for_each(|retiree| retiree.revoking = false);
+        start_window_anew(&mut next);
         return subject.commit(
             next,
             CommitKind::Unpublished,
             format!("sink {} does not hold the current token: it is written again and the window starts anew", sink.name),
         );
     }
+    // What the place holds may be a newer token, put there by another rotator since the entry was looked at. A write that compares with
+    // it may only follow a look at the entry that came after it.
+    if sink.read.seen.as_ref().is_some_and(|seen| seen.asked > store.current_asked) {
+        return Err(Box::new(Step::Look(Look::Current)));
+    }
     let expected = held.as_ref().map(|(slot, _)| slot.clone());
     act(evidence, life, Effect::PublishSink { sink: sink.name.clone(), expected, token: subject.token })
 }
 
 /// Makes a retiree of a rotation's other staged tokens: see [`super::rest`].
-pub(super) fn surplus(slot: super::SlotId, token: super::Fingerprint, now: jiff::Timestamp, against: super::SlotId) -> Retiree {
+pub(super) fn surplus(slot: SlotId, token: super::Fingerprint, now: jiff::Timestamp, against: SlotId) -> Retiree {
     Retiree {
         slot,
         fingerprint: token,

@@ -81,8 +81,10 @@ fn marks(subject: &Subject<'_>) -> Settled {
     let old = record.rotation.iter().filter(|rotation| matches!(rotation.stage, Stage::Published | Stage::Revoking));
     let old = old.map(|rotation| (&rotation.base.slot, false));
     let waiting = old.chain(record.retirees.iter().map(|retiree| (&retiree.slot, retiree.why == RetireeKind::Left)));
+    // A slot never changes its content, but it can go; then a mark is refused, and what was read before says nothing any more.
+    let since = evidence.effects.get("mark_retiring").map_or(Boot::ZERO, |trouble| trouble.at);
     for (slot, left) in waiting.filter(|(slot, _)| !store.staged.contains(*slot) && !store.retiring.contains(*slot)) {
-        let held = ask(evidence, life, evidence.slots.get(slot), Boot::ZERO, Look::Slot(slot.clone()))?;
+        let held = ask(evidence, life, evidence.slots.get(slot), since, Look::Slot(slot.clone()))?;
         if held.is_some() {
             return act(evidence, life, Effect::MarkRetiring { slot: slot.clone() });
         }

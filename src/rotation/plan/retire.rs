@@ -136,6 +136,11 @@ fn revoke(subject: &Subject<'_>, victim: &Victim, tries: u32) -> Settled<Option<
     if !evidence.held.contains(&victim.fingerprint) {
         let content = ask(evidence, life, evidence.slots.get(&victim.slot), since, Look::Slot(victim.slot.clone()))?;
         if !super::publish::holds(content.as_ref(), victim.fingerprint) {
+            // Another rotator may have closed the book on it since the entry was looked at.
+            let read = evidence.slots.get(&victim.slot).and_then(|slot| slot.seen.as_ref()).map(|seen| seen.asked);
+            if read > evidence.store.seen.as_ref().map(|seen| seen.asked) {
+                return Err(Box::new(Step::Look(Look::Store)));
+            }
             let why = Reason::attention(
                 "old_token_gone",
                 "the old token's slot is gone, so it cannot be revoked; it ends by itself",

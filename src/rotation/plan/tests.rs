@@ -299,3 +299,67 @@ fn asking_twice_gives_one_answer() {
         assert_eq!(plan(&evidence(&record), &policy()), plan(&evidence(&record), &policy()));
     }
 }
+
+#[test]
+fn a_sink_is_written_only_after_the_entry_was_looked_at_once_more() {
+    // Since the entry was looked at another rotator may have promoted: what the sink holds then is newer than what we would write.
+    let mut evidence = evidence(&Record { current: young("old"), ..record() });
+    store(&mut evidence).current_asked = boot().plus(-SignedDuration::from_secs(1));
+    evidence.sinks[0].read = seen(Some((SlotId::new("sink"), content(Fingerprint::of("new")))));
+    assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Current));
+    store(&mut evidence).current_asked = boot();
+    let step = plan(&evidence, &policy());
+    assert!(matches!(&step, Step::Do(Effect::PublishSink { expected: Some(_), .. })), "{step:?}");
+}
+
+#[test]
+fn an_old_token_whose_slot_is_gone_is_told_only_after_a_look_at_the_record() {
+    let mut evidence = evidence(&revoking());
+    store(&mut evidence).record_seen = boot().plus(-DAY);
+    let slot = rotation(Stage::Revoking).base.slot;
+    store(&mut evidence).retiring.push(slot.clone());
+    evidence.slots.insert(slot.clone(), seen(None));
+    evidence.store.seen.as_mut().unwrap().asked = boot().plus(-SignedDuration::from_secs(1));
+    assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Store), "another rotator may have ended it");
+    evidence.store.seen.as_mut().unwrap().asked = boot();
+    assert_eq!(waits_for(&plan(&evidence, &policy())), "old_token_gone");
+}
+
+#[test]
+fn a_slot_that_refuses_its_mark_is_read_again_because_it_may_be_gone() {
+    let mut left = Record { current: young("new"), ..record() };
+    let slot = SlotId::new("slot-old");
+    left.retirees.push(super::super::record::Retiree {
+        slot: slot.clone(),
+        fingerprint: Fingerprint::of("old"),
+        why: RetireeKind::Left,
+        since: NOW,
+        expires: None,
+        staged_against: None,
+        revoking: false,
+    });
+    left.published = Some(super::super::record::Published { fingerprint: left.current.fingerprint, at: NOW });
+    let mut evidence = evidence(&left);
+    let before = boot().plus(-DAY);
+    let mut held = Channel::default();
+    held.answered(Some(content(Fingerprint::of("old"))), before);
+    evidence.slots.insert(slot.clone(), held);
+    assert_eq!(plan(&evidence, &policy()), Step::Do(Effect::MarkRetiring { slot: slot.clone() }));
+    let refused = Fault::new(Certainty::NotDone, FaultClass::Transient, "the slot is gone");
+    evidence.effects.insert("mark_retiring".into(), Trouble { count: 1, at: boot().plus(-SignedDuration::from_mins(1)), fault: refused });
+    assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Slot(slot.clone())));
+    evidence.slots.insert(slot, seen(None));
+    assert_eq!(committed(plan(&evidence, &policy())).0, CommitKind::Accounted);
+}
+
+#[test]
+fn what_was_ready_for_its_revoke_is_not_when_the_window_starts_anew() {
+    let mut moved = evidence(&revoking());
+    store(&mut moved).current = Some((SlotId::new("elsewhere"), content(Fingerprint::of("new"))));
+    let (kind, next) = committed(plan(&moved, &policy()));
+    assert_eq!(
+        (kind, next.published, next.rotation.map(|rotation| rotation.stage)),
+        (CommitKind::Rebased, None, Some(Stage::Published)),
+        "else the gate would be tried every minute of the window"
+    );
+}
