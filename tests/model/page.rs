@@ -1,0 +1,69 @@
+//! The counts on docs/proof.md: one row for each setting, written by the tests and held by them.
+
+use std::io::{Read as _, Seek as _, Write as _};
+
+use crate::explore::Found;
+use crate::settings::Named;
+
+/// What the page says of a setting.
+pub(crate) struct Row {
+    start: String,
+    whole: String,
+}
+
+impl Row {
+    pub(crate) fn of(named: &Named, found: &Found) -> Self {
+        let left = &named.setting.left;
+        let may = [
+            (left.crashes, "kill"),
+            (left.lost, "lost answer"),
+            (left.failures, "clean failure"),
+            (left.late, "late request"),
+            (left.stalls, "pause"),
+            (left.edits, "edit of the entry"),
+            (left.sink_edits, "edit of a sink"),
+            (left.same, "same string"),
+            (left.unfit, "unfit token"),
+            (left.lies, "revoke without effect"),
+        ];
+        let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let may: Vec<String> = may.iter().filter(|(count, _)| *count > 0).map(|(count, what)| plural(usize::from(*count), what)).collect();
+        let may = if may.is_empty() { "nothing".to_owned() } else { may.join(", ") };
+        let setting = format!(
+            "{}, {}, {}",
+            plural(named.setting.rotators, "rotator"),
+            plural(named.setting.sinks, "sink"),
+            plural(usize::from(left.rotations), "rotation")
+        );
+        let start = format!("| {} |", named.name);
+        let whole =
+            format!("{start} {setting} | {may} | {} | {} | {} |", thousands(found.states), thousands(found.transitions), found.depth);
+        Self { start, whole }
+    }
+
+    /// The page holds this very row. With `UPDATE_GOLDEN=1` it is put there.
+    pub(crate) fn is_on_the_page(&self) {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proof.md");
+        let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        // Tests run beside each other, each with a row of its own.
+        file.lock().unwrap();
+        let mut page = String::new();
+        file.read_to_string(&mut page).unwrap();
+        let row = page.lines().find(|line| line.starts_with(&self.start)).unwrap_or_else(|| panic!("no row {} on the page", self.start));
+        #[expect(clippy::disallowed_methods, reason = "a test is told by the environment to write what it compares with")]
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            let page = page.replace(row, &self.whole);
+            file.set_len(0).unwrap();
+            file.rewind().unwrap();
+            return file.write_all(page.as_bytes()).unwrap();
+        }
+        assert_eq!(row, self.whole, "docs/proof.md says something else; UPDATE_GOLDEN=1 writes it anew");
+    }
+}
+
+fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let (head, tail) = digits.split_at(digits.len() % 3);
+    let groups = tail.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    std::iter::once(head.to_owned()).filter(|head| !head.is_empty()).chain(groups).collect::<Vec<_>>().join(",")
+}
