@@ -258,6 +258,7 @@ pub fn policy(settings: &Settings, name: &str, token: &TokenSettings) -> Option<
         audit_interval: token.schedule.audit_interval.unwrap_or_else(|| stretched(settings.tokens_of(&token.app))),
         min_life: token.schedule.min_life,
         window: token.propagation.window,
+        consumer_ttl: token.propagation.consumer_ttl,
         tick: settings.daemon.tick.longest_gap(),
         sinks: sink_names(token),
     })

@@ -196,6 +196,7 @@ mod tests {
             audit_interval: SignedDuration::from_hours(24),
             min_life: DAY * 7,
             window: WINDOW,
+            consumer_ttl: SignedDuration::from_mins(5),
             tick: SignedDuration::from_secs(30),
             sinks: vec!["disk".into()],
         }

@@ -8,7 +8,7 @@ use evertoken::cli::{TableOptions, explain, history, status};
 use evertoken::ledger::{History, Row, SCHEMA};
 use evertoken::rotation::health::{
     BreakerStatus, Condition, ConjunctStatus, LastError, Lifetime, NextAction, Phase, Previous, SinkStatus, StatusDocument, TokenStatus,
-    UnaccountedStatus,
+    UnaccountedStatus, Window,
 };
 use evertoken::rotation::token::Fingerprint;
 use jiff::{SignedDuration, Timestamp};
@@ -49,13 +49,15 @@ fn resting(name: &str, left: SignedDuration) -> TokenStatus {
             data_access_expires_at: None,
         }),
         previous: None,
+        window: Some(Window { configured_seconds: 86_400, effective_seconds: 86_400, consumer_ttl_seconds: 300 }),
         next_action: NextAction {
             what: format!("the next rotation begins {}", after(left - DAY * 30)),
-            at: after(HOUR * 5 / 6),
+            at: after(left - DAY * 30),
+            next_look_at: Some(after(HOUR * 5 / 6)),
             waiting_for: vec!["rest".into()],
         },
         conditions: vec![condition("Ready", "True", "valid", "the current token works", "calm")],
-        sinks: vec![SinkStatus { name: "disk".into(), in_sync: Some(true), last_error: None }],
+        sinks: vec![SinkStatus { name: "disk".into(), in_sync: Some(true), last_error: None, holds: None, holds_until: None }],
         unaccounted: Vec::new(),
         gate: Vec::new(),
         last_error: None,
@@ -65,7 +67,8 @@ fn resting(name: &str, left: SignedDuration) -> TokenStatus {
 /// Held by something that a person must know of.
 fn troubled(mut token: TokenStatus, phase: Phase, code: &str, what: &str, remedy: &str, severity: &str) -> TokenStatus {
     token.phase = phase;
-    token.next_action = NextAction { what: what.into(), at: after(HOUR * 5 / 6), waiting_for: vec![code.into()] };
+    token.next_action =
+        NextAction { what: what.into(), at: after(HOUR * 5 / 6), next_look_at: Some(after(HOUR * 5 / 6)), waiting_for: vec![code.into()] };
     token.conditions.push(condition("Attention", "True", code, &format!("{what}. To do: {remedy}"), severity));
     token
 }
@@ -80,6 +83,7 @@ fn propagating(name: &str) -> TokenStatus {
         next_action: NextAction {
             what: format!("consumers move to token {}; the window ends {ends}", fingerprint(name)),
             at: after(HOUR),
+            next_look_at: Some(after(HOUR * 5 / 6)),
             waiting_for: vec!["propagating".into()],
         },
         gate: vec![
@@ -115,14 +119,42 @@ fn held(name: &str) -> TokenStatus {
 fn unaccounted(name: &str) -> TokenStatus {
     let mut token = resting(name, DAY * 38);
     let ends_by = after(DAY * 58);
-    token.unaccounted =
-        vec![UnaccountedStatus { rotation_id: "7c9e6679-7425-40de-944b-e07fc1f90ae7".into(), attempt: 2, since: after(-DAY * 2), ends_by }];
+    token.unaccounted = vec![UnaccountedStatus {
+        rotation_id: "7c9e6679-7425-40de-944b-e07fc1f90ae7".into(),
+        attempt: 2,
+        since: after(-DAY * 2),
+        ends_by,
+        why: Some("HTTP 200: no access_token in the answer".into()),
+    }];
     let text = format!(
-        "1 token(s) may exist that nobody holds; the last has ended by {ends_by}. To do: nothing has to be done. Revoking all tokens of the \
+        "a token may exist that nobody holds (HTTP 200: no access_token in the answer); it has ended by {ends_by}. To do: nothing has to be done. Revoking all tokens of the \
          user in Meta's business settings ends them now, and the current one with them"
     );
     token.conditions.push(condition("Unaccounted", "True", "unaccounted", &text, "attention"));
     token
+}
+
+/// A sink refuses the new token, so its readers have the old one.
+fn sink_down(name: &str) -> TokenStatus {
+    let mut token = propagating(name);
+    let until = after(DAY * 29);
+    token.previous.as_mut().unwrap().revoke_not_before = None;
+    let denied = "AccessDeniedException: not authorized to perform secretsmanager:PutSecretValue";
+    token.sinks.push(SinkStatus {
+        name: "eu-copy".into(),
+        in_sync: Some(false),
+        last_error: Some(denied.into()),
+        holds: Some(fingerprint("old")),
+        holds_until: Some(until),
+    });
+    let what = format!(
+        "sink eu-copy cannot be written: {denied} (try 3 failed); its readers have token {}, which works until {until}; the old \
+         token is not revoked until this sink holds the current one",
+        fingerprint("old")
+    );
+    let remedy = "give evertoken the right that the failure names (a file's mode or owner, an IAM or KMS permission; `evertoken check` lists \
+                  them); it is tried again by itself";
+    troubled(token, Phase::Promoted, "sink_failing", &what, remedy, "attention")
 }
 
 fn short_lived(name: &str) -> TokenStatus {
@@ -157,7 +189,12 @@ fn document(tokens: Vec<TokenStatus>) -> StatusDocument {
 fn mixed() -> StatusDocument {
     let acting = TokenStatus {
         phase: Phase::Marked,
-        next_action: NextAction { what: "promote".into(), at: NOW, waiting_for: vec!["acting".into()] },
+        next_action: NextAction {
+            what: "promote".into(),
+            at: NOW,
+            next_look_at: Some(after(HOUR * 5 / 6)),
+            waiting_for: vec!["acting".into()],
+        },
         ..propagating("acting")
     };
     let all = vec![
@@ -206,7 +243,7 @@ fn of_phase(phase: Phase) -> TokenStatus {
     let name = format!("bot-{}", phase.name());
     let going = |what: &str, code: &str| TokenStatus {
         phase,
-        next_action: NextAction { what: what.into(), at: NOW, waiting_for: vec![code.into()] },
+        next_action: NextAction { what: what.into(), at: NOW, next_look_at: Some(after(HOUR * 5 / 6)), waiting_for: vec![code.into()] },
         ..propagating(&name)
     };
     match phase {
@@ -228,13 +265,28 @@ fn of_phase(phase: Phase) -> TokenStatus {
             next_action: NextAction {
                 what: "everything is looked at once more before the revoke".into(),
                 at: after(SignedDuration::from_secs(30)),
+                next_look_at: Some(after(HOUR * 5 / 6)),
                 waiting_for: vec!["revoking".into()],
             },
             ..going("", "")
         },
         Phase::Checked => going("the old token still lives after 1 revoke", "revoke_unproven"),
         Phase::Surplus => going("the old token is not revoked: cannot_return: still promotable yes", "surplus_waiting"),
-        Phase::Quarantined => going("the window ends by the provider's clock", "propagating"),
+        Phase::Quarantined => {
+            let what = format!(
+                "token {}, which no consumer was given, waits to be revoked, not before {}",
+                fingerprint("rejected"),
+                after(HOUR * 3)
+            );
+            let mut token = TokenStatus { rotation_id: None, attempt: None, ..going(&what, "propagating") };
+            let text = format!(
+                "the new token {} was rejected {NOW} and is not put to use: it lacks whatsapp_business_messaging. To do: mend what is named, \
+                 at Meta or in the configuration, then `evertoken rotate {name}`; else another is minted when the refresh is due",
+                fingerprint("rejected")
+            );
+            token.conditions.push(condition("Rejected", "True", "quarantined", &text, "attention"));
+            token
+        }
         Phase::Frozen => {
             let what = "something else rotates this entry: AWSPENDING is present";
             troubled(resting(&name, DAY * 42), phase, "foreign_rotation", what, "turn the other rotation off", "attention")
@@ -323,6 +375,7 @@ fn everything_of_one_token() {
         ("propagating", propagating("ads-reporting")),
         ("dead", dead("catalog-sync")),
         ("held", held("client-audit")),
+        ("sink", sink_down("mirrored")),
         ("unaccounted", unaccounted("lead-import")),
         ("rest", resting("whatsapp-bot", DAY * 42)),
     ] {
@@ -390,7 +443,7 @@ proptest! {
     #[test]
     fn any_content_fits(name in "\\PC{0,80}|.{0,80}", what in ".{0,400}", code in "[a-z_]{0,40}", width in 40_usize..200, unicode: bool, left in -100_000_i64..9_000_000) {
         let mut token = troubled(resting(&name, SignedDuration::from_secs(left)), Phase::Frozen, &code, &what, "do \u{1b}[1mthis", "attention");
-        token.sinks.push(SinkStatus { name: what.clone(), in_sync: None, last_error: Some(name.clone()) });
+        token.sinks.push(SinkStatus { name: what.clone(), in_sync: None, last_error: Some(name.clone()), holds: None, holds_until: None });
         token.gate.push(ConjunctStatus { name: name.clone(), holds: false, value: what.clone() });
         let options = TableOptions { width, color: false, unicode };
         let document = document(vec![token, propagating(&what)]);

@@ -75,8 +75,10 @@ fn row(page: &mut String, token: &TokenStatus, now: Timestamp) -> fmt::Result {
     };
     write!(page, "<tr class=\"{severity}\"><td>{}<br><small>{severity}</small>", Text(&token.name))?;
     write!(page, "<td>{}", token.phase.name())?;
-    match (token.time_left(now), token.current.as_ref().and_then(|current| current.expires_at)) {
+    let dead = token.conditions.iter().any(|condition| matches!(condition.reason.as_str(), "dead" | "token_dead"));
+    match (token.time_left(now).filter(|_| !dead), token.current.as_ref().and_then(|current| current.expires_at)) {
         (Some(left), Some(end)) => write!(page, "<td>{}<br><small>until {}</small>", coarse(left), minute(end))?,
+        _ if dead => page.push_str("<td>dead"),
         _ if token.current.is_some() => page.push_str("<td>no end known"),
         _ => page.push_str("<td>not seen"),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::follow::{follow, tell_once, verdict};
+use super::obstacle::{Obstacle, obstacle};
 use super::session::{Alone, Purpose, Session, load, quiet_log, runtime};
 use super::{Ask, Exit, Failure, Select, choice, terminal, token_file};
 use crate::clock;
@@ -123,6 +124,26 @@ struct Wanted<'a> {
     ask: Ask,
 }
 
+impl Wanted<'_> {
+    /// The tokens that the order can have an effect on. Of the others it says why not, and how many they are.
+    fn possible(&self, chosen: Vec<TokenStatus>) -> (Vec<TokenStatus>, usize) {
+        let count = chosen.len();
+        let rotate = matches!(self.order, Order::Command(Command::Rotate));
+        let free = |token: &TokenStatus| match obstacle(token, clock::wall()).filter(|_| rotate) {
+            None => true,
+            // What is waited for is the end of a rotation, whoever asked for it.
+            Some(Obstacle::UnderWay) if self.wait => true,
+            Some(obstacle) => {
+                terminal::complain(&format!("{}: not rotated: {}", token.name, obstacle.text(token)));
+                false
+            }
+        };
+        let free: Vec<TokenStatus> = chosen.into_iter().filter(free).collect();
+        let kept = count - free.len();
+        (free, kept)
+    }
+}
+
 fn order(config: &Path, select: &Select, order: &Order, what: &str, wait: bool, ask: Ask) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let settings = load(config, &environment)?.settings;
@@ -145,7 +166,10 @@ fn order(config: &Path, select: &Select, order: &Order, what: &str, wait: bool, 
 
 async fn through_daemon(client: &ControlClient, wanted: &Wanted<'_>) -> Result<Exit, Failure> {
     let failed = |error: crate::daemon::control::ControlError| Failure::error(super::chain(&error));
-    let chosen: Vec<TokenStatus> = chosen(client, wanted).await?;
+    let (chosen, kept) = wanted.possible(chosen(client, wanted).await?);
+    if chosen.is_empty() && kept > 0 {
+        return Ok(Exit::Attention);
+    }
     show_plan(&chosen, wanted.what)?;
     if !agreed(&question(chosen.len()), wanted.ask)? {
         return Ok(Exit::Fine);
@@ -159,10 +183,11 @@ async fn through_daemon(client: &ControlClient, wanted: &Wanted<'_>) -> Result<E
     };
     let replies = client.order(request).await.map_err(failed)?;
     let exit = report(&replies);
-    if !wanted.wait || exit != Exit::Fine {
+    let exit = if kept > 0 && exit == Exit::Fine { Exit::Attention } else { exit };
+    if !wanted.wait || exit == Exit::Error {
         return Ok(exit);
     }
-    follow(client, &names).await
+    Ok(follow(client, &names).await?.max(exit))
 }
 
 /// The tokens that are meant, as the daemon sees them. A status names apps by their id.
@@ -189,6 +214,11 @@ async fn by_ourselves(alone: &Alone, wanted: &Wanted<'_>) -> Result<Exit, Failur
     for worker in &mut workers {
         statuses.push(worker.look(&alone.fleet).await);
     }
+    let (statuses, kept) = wanted.possible(statuses);
+    if statuses.is_empty() && kept > 0 {
+        return Ok(Exit::Attention);
+    }
+    workers.retain(|worker| statuses.iter().any(|token| token.name == worker.name()));
     show_plan(&statuses, wanted.what)?;
     if !agreed(&question(workers.len()), wanted.ask)? {
         return Ok(Exit::Fine);
@@ -197,7 +227,8 @@ async fn by_ourselves(alone: &Alone, wanted: &Wanted<'_>) -> Result<Exit, Failur
     for worker in &mut workers {
         replies.push(obey(alone, worker, order, *wait).await);
     }
-    Ok(report(&replies))
+    let exit = report(&replies);
+    Ok(if kept > 0 && exit == Exit::Fine { Exit::Attention } else { exit })
 }
 
 async fn obey(alone: &Alone, worker: &mut Worker, order: &Order, wait: bool) -> Reply {

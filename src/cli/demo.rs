@@ -54,10 +54,14 @@ async fn show(arguments: &Arguments, folder: &Path) -> Result<Exit, Failure> {
     let world = World::start(anywhere, anywhere, "eu-west-1", life, life / 4).await?;
     let begun = clock::boot();
     let story = Story { begun };
-    story.tell(&format!("Meta's Graph API is simulated at {}. Its tokens live {} seconds.", world.graph_server.url(), arguments.life));
+    story.tell(&format!(
+        "Meta's Graph API is simulated at {}, in real time. Its tokens live {} seconds instead of 60 days; every wait shrinks with them.",
+        world.graph_server.url(),
+        arguments.life
+    ));
     let config = prepare(folder, &world, life)?;
     story.tell(&format!(
-        "A bot reads its token from {}. It holds token {}.",
+        "A bot reads its token from {}. It holds token {}, made with a quarter of its life already over, so that the demo is short.",
         folder.join("tokens/whatsapp-bot/token").display(),
         world.issued.fingerprint
     ));

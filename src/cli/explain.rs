@@ -1,12 +1,13 @@
 //! `evertoken explain`: everything that is known of one token, in sentences.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::bar::{Life, from};
+use super::bar::{Life, from, until};
 use super::layout::{TableOptions, instant, plain, wrapped};
 use super::meaning;
 use super::status::{Next, grievances, told, waits_for, why};
-use crate::rotation::health::{Condition, ConjunctStatus, Lifetime, SinkStatus, StatusDocument, TokenStatus, UnaccountedStatus};
+use crate::config::display_duration;
+use crate::rotation::health::{Condition, ConjunctStatus, Lifetime, SinkStatus, StatusDocument, TokenStatus, UnaccountedStatus, Window};
 use crate::rotation::plan::Severity;
 
 /// What `explain` prints of one token of a document.
@@ -26,11 +27,15 @@ pub fn text(document: &StatusDocument, token: &TokenStatus, options: &TableOptio
     }
     text += &page.section("Current token", page.current());
     text += &page.section("Token to be revoked", page.previous());
+    text += &page.section("Window between publish and revoke", page.window());
     text += &page.section("Revoke gate (all must hold)", page.gate());
     text += &page.section("Places besides the store", page.sinks());
     text += &page.section("Last failure that is not overcome", page.last_error());
     text
 }
+
+/// What comes after a phase while a person holds the token.
+const UNTIL_RELEASED: &str = "Nothing until `evertoken release`: no refresh, no revoke. It is only looked at.";
 
 /// One token's page.
 struct Page<'a> {
@@ -58,14 +63,17 @@ impl Page<'_> {
         let token = self.token;
         let (means, comes) = meaning::phase(token.phase);
         let next = Next::of(token, self.now);
+        let held = token.next_action.waiting_for.iter().any(|code| code == "held");
+        let look = token.next_action.next_look_at.filter(|at| *at > self.now && *at < next.at);
         let rotation = token.rotation_id.as_ref().map(|id| match token.attempt {
             Some(attempt) => format!("rotation {id}, attempt {attempt}"),
             None => format!("rotation {id}"),
         });
         let lines = [
             Some(format!("{}. {means}", token.phase.name())),
-            Some(format!("Then: {comes}")),
+            Some(format!("Then: {}", if held { UNTIL_RELEASED } else { comes })),
             Some(format!("Next: {} ({})", next.phrase(self.now), instant(next.at.max(self.now)))),
+            look.map(|at| format!("Looks again: {}", until(at, self.now))),
             Some(format!("Why: {}", why(token))),
             Some(format!("Waits for: {} ({})", waits_for(token), token.next_action.waiting_for.join(", "))),
             rotation,
@@ -127,6 +135,26 @@ impl Page<'_> {
         lines.into_iter().flatten().collect()
     }
 
+    fn window(&self) -> Vec<String> {
+        let Some(Window { configured_seconds, effective_seconds, consumer_ttl_seconds }) = self.token.window else { return Vec::new() };
+        let span = |seconds| display_duration(SignedDuration::from_secs(seconds));
+        let (set, is, ttl) = (span(configured_seconds), span(effective_seconds), span(consumer_ttl_seconds));
+        let window = if effective_seconds < configured_seconds {
+            format!("{is} for this token: the configured {set} are cut to a quarter of its life")
+        } else {
+            format!("{is}, as configured")
+        };
+        let ttl = if effective_seconds < consumer_ttl_seconds.saturating_mul(2) {
+            format!(
+                "consumers may keep a token for {ttl} (consumer_ttl), and the window is shorter than twice that: one may still call with the \
+                 old token when it is revoked. To do: make consumers reload sooner, or give the token a longer life"
+            )
+        } else {
+            format!("consumers read anew within {ttl} (consumer_ttl), so the window leaves them time")
+        };
+        vec![window, ttl]
+    }
+
     fn gate(&self) -> Vec<String> {
         let line = |conjunct: &ConjunctStatus| format!("{} {}: {}", self.options.tick(Some(conjunct.holds)), conjunct.name, conjunct.value);
         self.token.gate.iter().map(line).collect()
@@ -139,8 +167,13 @@ impl Page<'_> {
                 Some(false) => "does not hold the current token",
                 None => "not read yet",
             };
+            let holds = sink.holds.as_ref().map(|token| {
+                let ends = sink.holds_until.map(|at| format!(", which ends {} ({})", instant(at), from(at, self.now))).unwrap_or_default();
+                format!("; its readers have token {token}{ends}")
+            });
+            let holds = holds.unwrap_or_default();
             let trouble = sink.last_error.as_ref().map(|error| format!("; failed last: {error}")).unwrap_or_default();
-            format!("{} {}: {says}{trouble}", self.options.tick(sink.in_sync), sink.name)
+            format!("{} {}: {says}{holds}{trouble}", self.options.tick(sink.in_sync), sink.name)
         };
         self.token.sinks.iter().map(line).collect()
     }
@@ -151,10 +184,11 @@ impl Page<'_> {
         let lines = [
             format!(
                 "What happened: a refresh at {} may have created a token for system user {system_user_id} and app {app_id} that nobody \
-                 holds: its answer was lost (rotation {}, attempt {}).",
+                 holds (rotation {}, attempt {}). Why: {}.",
                 instant(row.since),
                 row.rotation_id,
-                row.attempt
+                row.attempt,
+                row.why.as_deref().unwrap_or("its answer did not come, or could not be used")
             ),
             "At risk: nothing that consumers notice; the current token is not affected. Nobody knows the lost token, but it may be alive."
                 .to_owned(),

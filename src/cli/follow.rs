@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::layout::plain;
+use super::status::{grievances, why};
 use super::{Exit, Failure, terminal};
+use crate::clock;
 use crate::daemon::control::client::ControlClient;
 use crate::rotation::health::{Phase, TokenStatus};
 
@@ -30,9 +33,15 @@ pub(super) async fn follow(client: &ControlClient, names: &[String]) -> Result<E
     }
 }
 
+/// Where a token is: what a person must know of first, else what is done or waited for.
+fn line(token: &TokenStatus) -> String {
+    let first = grievances(token, clock::wall()).into_iter().next();
+    format!("{}: {}: {}", token.name, token.phase.name(), first.map_or_else(|| why(token), |condition| plain(&condition.message)))
+}
+
 /// Says where a token is, when that is news.
 pub(super) fn tell_once(told: &mut BTreeMap<String, String>, token: &TokenStatus) {
-    let line = format!("{}: {}: {}", token.name, token.phase.name(), token.next_action.what);
+    let line = line(token);
     if told.get(&token.name) != Some(&line) {
         terminal::say(&line);
         told.insert(token.name.clone(), line);

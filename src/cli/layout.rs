@@ -9,6 +9,8 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::rotation::plan::Severity;
 
+/// What is piped has no width: nothing is cut or broken but where a line of its own begins.
+const UNBOUNDED: usize = 1 << 20;
 /// Narrower terminals get lines of this width.
 const WIDTH_MIN: usize = 40;
 
@@ -32,14 +34,15 @@ impl Default for TableOptions {
 impl TableOptions {
     /// What fits the environment: colours on a terminal only, and neither under `NO_COLOR` (any value but the empty one) nor on a
     /// `dumb` one; Unicode where the locale's character set (`LC_ALL`, else `LC_CTYPE`, else `LANG`) is UTF-8. `width` is the
-    /// terminal's, `None` where it is not known.
+    /// terminal's, `None` where it is not known; what goes to another program is not broken into lines of a width, unless `COLUMNS` says.
     #[must_use]
     pub fn of(terminal: bool, width: Option<usize>, variable: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
+        let unknown = if terminal { Self::default().width } else { UNBOUNDED };
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
         Self {
-            width: width.or_else(|| set("COLUMNS")?.parse().ok()).filter(|width| *width > 0).unwrap_or_else(|| Self::default().width),
+            width: width.or_else(|| set("COLUMNS")?.parse().ok()).filter(|width| *width > 0).unwrap_or(unknown),
             color: terminal && !dumb && set("NO_COLOR").is_none(),
             unicode: !dumb && (locale.contains("utf-8") || locale.contains("utf8")),
         }
@@ -215,6 +218,8 @@ mod tests {
         assert!(of(true, &[("NO_COLOR", "")]).color);
         assert_eq!(of(true, &[("TERM", "dumb"), ("LANG", "C.UTF-8")]), TableOptions { width: 100, color: false, unicode: false });
         assert_eq!(of(true, &[("COLUMNS", "0")]).width, 100);
+        let piped = of(false, &[]);
+        assert_eq!(wrapped("To do: ", &"word ".repeat(400), &piped).lines().count(), 1, "what is piped is not broken");
     }
 
     #[test]

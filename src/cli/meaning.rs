@@ -91,9 +91,21 @@ fn broken(code: &str) -> Option<Meaning> {
 /// Something lasts longer than it should, or should be known.
 fn noted(code: &str) -> Option<Meaning> {
     Some(match code {
-        "failing" => {
-            told("the next try", "nothing while the current token lives; this step and those after it are late", "a try that succeeds")
-        }
+        "failing" => told(
+            "the next try",
+            "consumers go on with the current token; this step and those after it wait, and if it lasts the token ends unrefreshed",
+            "a try that succeeds",
+        ),
+        "sink_failing" => told(
+            "the sink",
+            "readers of this sink go on with what it holds and fail when that ends; the old token stays alive for them",
+            "a write of the sink that is read back; then the window begins",
+        ),
+        "quarantined" => told(
+            "a fit token",
+            "nothing now: consumers go on with the current token, which ends when its life is over; no consumer was given the rejected one",
+            "a refresh that brings a token that is fit",
+        ),
         "mint_failing" => told("the next try", NO_ROTATION, "a refresh that succeeds; tries go on by themselves"),
         "spool" => told("room in the spool", NO_ROTATION, "a spool that can take a token"),
         "no_provider_date" => told("a Date", BOTH_LIVE, "an answer of the provider that carries its Date"),

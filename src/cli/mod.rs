@@ -17,6 +17,7 @@ mod follow;
 pub mod history;
 mod layout;
 mod meaning;
+mod obstacle;
 mod run;
 mod session;
 mod show;
@@ -93,8 +94,12 @@ enum Verb {
     Explain(Show),
     /// Show what was done, from the audit ledger
     History {
-        /// The token; all of them unless given
-        token: Option<String>,
+        /// Tokens by name, with * and ?; all of them unless given
+        #[arg(value_name = "TOKEN")]
+        tokens: Vec<String>,
+        /// All tokens, also those that are configured no more
+        #[arg(long, conflicts_with = "tokens")]
+        all: bool,
         /// How many rows, the newest
         #[arg(short = 'n', long, default_value_t = 50)]
         rows: usize,
@@ -314,7 +319,7 @@ fn dispatch(line: Line) -> Result<Exit, Failure> {
         Verb::Plan(show) => show::plan(&config, &show),
         Verb::Status(show) => show::status(&config, &show),
         Verb::Explain(show) => show::explain(&config, &show),
-        Verb::History { token, rows, output } => show::history(&config, token.as_deref(), rows, output),
+        Verb::History { tokens, all: _, rows, output } => show::history(&config, &tokens, rows, output),
         Verb::Audit { verb: AuditVerb::Verify { head, after, output } } => {
             audit::verify(&config, &Demand { heads: head.into_iter().collect(), after }, output)
         }

@@ -1,6 +1,6 @@
 //! Verbs that only show: status, plan, explain, history. What they print is made by pure functions beside this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::session::{Alone, Purpose, Session, load, quiet_log, runtime};
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::admin::Snapshot as _;
 use crate::app;
-use crate::config::Environment;
+use crate::config::{Environment, Settings};
 use crate::daemon::control::ControlError;
 use crate::daemon::control::client::status_at;
 use crate::daemon::run::Blueprint as _;
 use crate::daemon::snapshot::FleetSnapshot;
-use crate::daemon::wake::Selector;
-use crate::ledger;
+use crate::daemon::wake::{Selector, matches};
+use crate::ledger::{self, History};
 use crate::rotation::health::{StatusDocument, TokenStatus};
 use crate::rotation::plan::Severity;
 
@@ -45,15 +45,25 @@ pub(super) fn explain(config: &Path, show: &Show) -> Result<Exit, Failure> {
 }
 
 /// `evertoken history`: read from the ledger itself, whether a daemon runs or not.
-pub(super) fn history(config: &Path, token: Option<&str>, rows: usize, output: Output) -> Result<Exit, Failure> {
+pub(super) fn history(config: &Path, tokens: &[String], rows: usize, output: Output) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let mut settings = load(config, &environment)?.settings;
     conventional::settle(&mut settings, &environment, Path::new("/"));
-    if let Some(token) = token.filter(|token| !settings.tokens.contains_key(*token)) {
-        let hint = choice::unknown("token", token, settings.tokens.keys().map(crate::config::settings::TokenName::as_str));
-        terminal::complain(&format!("{hint}. Showing what the ledger has of it"));
-    }
-    let history = ledger::read(&settings.daemon.state_dir, token, rows).map_err(|error| Failure::error(chain(&error)))?;
+    let read =
+        |token: Option<&str>, rows| ledger::read(&settings.daemon.state_dir, token, rows).map_err(|error| Failure::error(chain(&error)));
+    let history = if tokens.is_empty() {
+        read(None, rows)?
+    } else {
+        let mut whole = History::default();
+        for name in recorded(tokens, &settings, |name| Ok(!read(Some(name), 1)?.rows.is_empty()))? {
+            let History { rows, notes } = read(Some(&name), rows)?;
+            whole.rows.extend(rows);
+            whole.notes.extend(notes.into_iter().filter(|note| !whole.notes.contains(note)).collect::<Vec<_>>());
+        }
+        whole.rows.sort_by_key(|row| row.seq);
+        whole.rows.drain(..whole.rows.len().saturating_sub(rows));
+        whole
+    };
     match output {
         Output::Table => terminal::say(&told::table(&history, &options())),
         Output::Json => {
@@ -62,6 +72,23 @@ pub(super) fn history(config: &Path, token: Option<&str>, rows: usize, output: O
         }
     }
     Ok(Exit::Fine)
+}
+
+/// The tokens that names and patterns mean: configured ones, and, by its exact name, one that only the ledger still knows.
+fn recorded(wanted: &[String], settings: &Settings, kept: impl Fn(&str) -> Result<bool, Failure>) -> Result<BTreeSet<String>, Failure> {
+    let configured = || settings.tokens.keys().map(crate::config::settings::TokenName::as_str);
+    let mut names = BTreeSet::new();
+    for pattern in wanted {
+        let meant: Vec<&str> = configured().filter(|name| matches(pattern, name)).collect();
+        let none = meant.is_empty();
+        names.extend(meant.into_iter().map(str::to_owned));
+        if none && kept(pattern)? {
+            names.insert(pattern.clone());
+        } else if none {
+            return Err(Failure::usage(choice::unknown("token", pattern, configured())));
+        }
+    }
+    Ok(names)
 }
 
 fn print(document: &StatusDocument, output: Output, table: impl Fn(&StatusDocument) -> String) -> Result<(), Failure> {

@@ -167,7 +167,7 @@ impl Next {
             ("propagating", _, Some(at)) => ("revoke", at),
             ("revoking", ..) => ("revoke", action.at),
             ("paced", ..) => ("refresh", action.at),
-            ("retrying" | "failing", ..) => ("tries again", action.at),
+            ("retrying" | "failing" | "sink_failing", ..) => ("tries again", action.at),
             ("acting", ..) => return Self { what: plain(&action.what).replace('_', " "), at: action.at },
             _ => ("looks again", action.at),
         };

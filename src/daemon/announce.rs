@@ -9,7 +9,7 @@ use crate::clock;
 use crate::ledger;
 use crate::rotation::evidence::Evidence;
 use crate::rotation::fault::{Certainty, Fault};
-use crate::rotation::health::TokenStatus;
+use crate::rotation::health::{Condition, TokenStatus};
 use crate::rotation::plan::Effect;
 use crate::rotation::token::Fingerprint;
 
@@ -21,8 +21,8 @@ use line::{Line, line};
 /// The voice of one token.
 pub(super) struct Announcer {
     token: String,
-    /// Conditions that were told and have not ended: code to severity.
-    open: BTreeMap<String, String>,
+    /// Conditions that were told and have not ended: code to severity and words.
+    open: BTreeMap<String, (String, String)>,
     /// The verdict that was told last.
     verified: Option<Fingerprint>,
 }
@@ -124,25 +124,23 @@ impl Announcer {
 
     /// Conditions that a person must know of: each is told when it begins, when it gets worse, and when it ends.
     pub(super) fn conditions(&mut self, _fleet: &Fleet, status: &TokenStatus) {
-        let now: BTreeMap<String, String> = status
-            .conditions
-            .iter()
-            .filter(|condition| condition.severity != "calm")
-            .map(|condition| (condition.reason.clone(), condition.severity.clone()))
-            .collect();
+        let open = |condition: &Condition| (condition.reason.clone(), (condition.severity.clone(), condition.message.clone()));
+        let now: BTreeMap<String, (String, String)> =
+            status.conditions.iter().filter(|condition| condition.severity != "calm").map(open).collect();
         for condition in status.conditions.iter().filter(|condition| condition.severity != "calm") {
-            if self.open.get(&condition.reason) == Some(&condition.severity) {
+            if self.open.get(&condition.reason).is_some_and(|(severity, _)| *severity == condition.severity) {
                 continue;
             }
             let event = event_of(&condition.reason);
             if condition.severity == "critical" {
-                tracing::error!(event, alert = true, token = self.token, reason = condition.reason, next = %status.next_action.at, "{}", condition.message);
+                tracing::error!(event, alert = true, token = self.token, reason = condition.reason, next_at = %status.next_action.at, "{}", condition.message);
             } else {
-                tracing::warn!(event, alert = true, token = self.token, reason = condition.reason, next = %status.next_action.at, "{}", condition.message);
+                tracing::warn!(event, alert = true, token = self.token, reason = condition.reason, next_at = %status.next_action.at, "{}", condition.message);
             }
         }
-        for ended in self.open.keys().filter(|code| !now.contains_key(*code)) {
-            tracing::info!(event = "token.recovered", alert = true, token = self.token, reason = ended.as_str(), "over: {ended}");
+        for (ended, (_, message)) in self.open.iter().filter(|(code, _)| !now.contains_key(*code)) {
+            let was = message.split(". To do: ").next().unwrap_or_default();
+            tracing::info!(event = "token.recovered", alert = true, token = self.token, reason = ended.as_str(), "this is over: {was}");
         }
         self.open = now;
     }
@@ -154,11 +152,33 @@ impl Announcer {
 
     fn log(&self, line: &Line, rotation_id: Option<&str>) {
         let fingerprint = line.fingerprint.map(|token| token.to_string());
-        let detail = (!line.fields.is_empty()).then(|| Value::Object(line.fields.clone()).to_string());
+        let number = |name: &str| line.fields.get(name).and_then(Value::as_u64);
+        let (record, epoch) = (number("record"), number("epoch"));
+        let text = |name: &str| line.fields.get(name).and_then(Value::as_str);
+        let (slot, from, to, sink, expires_at) = (text("slot"), text("from"), text("to"), text("sink"), text("expires_at"));
+        let (scopes, gate) = (line.scopes(), line.gate());
         let (event, alert, attempt) = (line.event, line.alert.then_some(true), line.attempt);
         macro_rules! at {
             ($level:ident) => {
-                tracing::$level!(event, alert, token = self.token, rotation_id, attempt, fingerprint, detail, "{}", line.message)
+                tracing::$level!(
+                    event,
+                    alert,
+                    token = self.token,
+                    rotation_id,
+                    attempt,
+                    fingerprint,
+                    record,
+                    epoch,
+                    slot,
+                    from,
+                    to,
+                    sink,
+                    expires_at,
+                    scopes,
+                    gate,
+                    "{}",
+                    line.message
+                )
             };
         }
         match line.level {

@@ -1,6 +1,8 @@
 //! What wakes the loop. Ticks, signals and commands all come through one bounded channel; none of them carries state that a
 //! decision would rest on (a command becomes a record before anything follows from it).
 
+use std::fmt;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -86,6 +88,17 @@ pub struct Selector {
     pub phase: Option<String>,
 }
 
+/// As it is typed.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = self.names.clone();
+        words.extend(self.all.then(|| "--all".to_owned()));
+        words.extend(self.app.as_ref().map(|app| format!("--app {app}")));
+        words.extend(self.phase.as_ref().map(|phase| format!("--phase {phase}")));
+        f.write_str(&words.join(" "))
+    }
+}
+
 /// The answer for one token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
@@ -150,6 +163,14 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_selector_is_told_as_it_is_typed() {
+        let narrow = Selector { names: vec!["b*".into(), "ads".into()], app: Some("acme".into()), ..Selector::default() };
+        assert_eq!(narrow.to_string(), "b* ads --app acme");
+        let all = Selector { all: true, phase: Some("rest".into()), ..Selector::default() };
+        assert_eq!(all.to_string(), "--all --phase rest");
     }
 
     #[test]

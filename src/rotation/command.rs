@@ -47,7 +47,12 @@ pub fn decide(evidence: &Evidence, policy: &Policy, command: &Command) -> Answer
     match command {
         Command::Rotate => {
             if let Some(said) = record.hold.as_ref().or(record.frozen.as_ref()) {
-                return Answer::Refused(format!("held since {}: {}; `evertoken release {}` first", said.at, said.why, policy.token));
+                return Answer::Refused(format!(
+                    "held since {}: {}; `evertoken release {}` first",
+                    super::time::whole(said.at),
+                    said.why,
+                    policy.token
+                ));
             }
             if record.current.expires == Expiry::Never {
                 return Answer::Refused(
@@ -162,7 +167,13 @@ mod tests {
     fn only_rows_from_before_the_great_revoke_are_closed() {
         let mut record = record();
         for (attempt, since) in [(1, NOW), (2, crate::rotation::time::later(NOW, jiff::SignedDuration::from_hours(1)))] {
-            record.unaccounted.push(crate::rotation::record::Unaccounted { rotation: "r".into(), attempt, since, bound: since });
+            record.unaccounted.push(crate::rotation::record::Unaccounted {
+                rotation: "r".into(),
+                attempt,
+                since,
+                bound: since,
+                why: String::new(),
+            });
         }
         let Answer::Commit(closed, _) = decide(&evidence(Some(record)), &policy(), &Command::RevokedAll { at: NOW }) else { panic!() };
         assert_eq!(closed.unaccounted.len(), 1);

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::record::{Record, RecordError};
 use super::slot::SlotId;
 use super::time::{Boot, Clock};
-use super::token::{Fingerprint, Introspection};
+use super::token::{Expiry, Fingerprint, Introspection};
 
 /// Everything known about one token.
 #[derive(Debug, Clone, PartialEq)]
@@ -320,6 +320,16 @@ impl Evidence {
     #[must_use]
     pub fn record(&self) -> Option<&Record> {
         self.store.value().and_then(|store| store.record.as_ref()).and_then(|record| record.as_ref().ok())
+    }
+
+    /// When a token of ours ends by itself, current or on its way out; `None` where that is not on record.
+    #[must_use]
+    pub fn ends(&self, token: Fingerprint) -> Option<Expiry> {
+        let record = self.record()?;
+        let known = [&record.current].into_iter().chain(record.rotation.iter().map(|rotation| &rotation.base));
+        let known = known.map(|known| (known.fingerprint, Some(known.expires)));
+        let retirees = record.retirees.iter().map(|retiree| (retiree.fingerprint, retiree.expires));
+        known.chain(retirees).find(|(known, _)| *known == token)?.1
     }
 
     /// What the provider last said of a token.

@@ -7,17 +7,20 @@ use jiff::Timestamp;
 use super::evidence::Evidence;
 use super::plan::{Reason, Severity, Step};
 use super::policy::Policy;
-use super::record::Record;
+use super::record::{Record, Retiree, RetireeKind, Stage};
 use super::revoke_gate::{evaluate, victim, window_ends};
-use super::schedule::refresh_due;
-use super::time::later;
+use super::schedule::{fitted, refresh_due};
+use super::time::{later, whole};
 use super::token::Expiry;
 
 mod document;
 mod phase;
+mod sinks;
 mod verdict;
 
-pub use document::{Condition, ConjunctStatus, LastError, Lifetime, NextAction, Previous, SinkStatus, TokenStatus, UnaccountedStatus};
+pub use document::{
+    Condition, ConjunctStatus, LastError, Lifetime, NextAction, Previous, SinkStatus, TokenStatus, UnaccountedStatus, Window,
+};
 pub use phase::{Phase, phase};
 pub use verdict::{BreakerStatus, STATUS_SCHEMA, StatusDocument, versions_live, worst_first};
 
@@ -26,7 +29,9 @@ pub use verdict::{BreakerStatus, STATUS_SCHEMA, StatusDocument, versions_live, w
 pub fn status(evidence: &Evidence, policy: &Policy, step: &Step) -> TokenStatus {
     let phase = phase(evidence, step);
     let record = evidence.record();
-    let (at, why) = next(evidence, step);
+    let (look, why) = next(evidence, step);
+    // Never before the look that would find it due.
+    let at = due(evidence, policy, &why).map_or(look, |due| due.max(look));
     TokenStatus {
         name: policy.token.clone(),
         app_id: policy.app_id.clone(),
@@ -36,9 +41,15 @@ pub fn status(evidence: &Evidence, policy: &Policy, step: &Step) -> TokenStatus 
         attempt: record.and_then(|record| record.rotation.as_ref()).map(|rotation| rotation.attempt),
         current: lifetime(evidence, policy, record),
         previous: record.and_then(|record| previous(evidence, policy, record)),
-        next_action: NextAction { what: why.text.clone(), at, waiting_for: vec![why.code.to_owned()] },
+        window: record.map(|record| window(policy, record)),
+        next_action: NextAction {
+            what: why.text.clone(),
+            at: whole(at),
+            next_look_at: Some(whole(look)),
+            waiting_for: vec![why.code.to_owned()],
+        },
         conditions: conditions(evidence, policy, record, &why),
-        sinks: sinks(evidence),
+        sinks: sinks::status(evidence),
         unaccounted: record.map(|record| record.unaccounted.iter().map(unaccounted).collect()).unwrap_or_default(),
         gate: record.and_then(|record| gate(evidence, policy, record)).unwrap_or_default(),
         last_error: last_error(evidence),
@@ -52,6 +63,30 @@ fn next(evidence: &Evidence, step: &Step) -> (Timestamp, Reason) {
         Step::Hold { again, why } => (wall(*again), why.clone()),
         Step::Look(_) => (evidence.clock.wall, Reason::calm("looking", "looks at the store and the provider")),
         Step::Do(effect) => (evidence.clock.wall, Reason::calm("acting", effect.name())),
+    }
+}
+
+/// When the action that is waited for has its own time: the refresh its point or the end of its pause, the revoke its window.
+fn due(evidence: &Evidence, policy: &Policy, why: &Reason) -> Option<Timestamp> {
+    let record = evidence.record()?;
+    let at = match why.code {
+        "rest" | "mint_failing" | "mint_retrying" => {
+            let pause = record.backoff.as_ref().map(|pause| pause.not_before);
+            let minting = record.rotation.as_ref().is_some_and(|rotation| matches!(rotation.stage, Stage::Intent | Stage::Between));
+            let point = lifetime(evidence, policy, Some(record)).and_then(|current| current.refresh_due);
+            if minting || record.request.is_some() { pause } else { point.max(pause) }
+        }
+        "propagating" => previous(evidence, policy, record)?.revoke_not_before,
+        _ => None,
+    }?;
+    Some(later(evidence.clock.wall, evidence.clock.boot_at(at).since(evidence.clock.boot)))
+}
+
+fn window(policy: &Policy, record: &Record) -> Window {
+    Window {
+        configured_seconds: policy.window.as_secs(),
+        effective_seconds: fitted(policy.window, record.current.life()).as_secs(),
+        consumer_ttl_seconds: policy.consumer_ttl.as_secs(),
     }
 }
 
@@ -96,6 +131,7 @@ fn gate(evidence: &Evidence, policy: &Policy, record: &Record) -> Option<Vec<Con
 
 fn conditions(evidence: &Evidence, policy: &Policy, record: Option<&Record>, why: &Reason) -> Vec<Condition> {
     let mut list = vec![ready(evidence, policy, record)];
+    list.extend(record.and_then(|record| rejected(policy, record)));
     if why.severity > Severity::Calm {
         list.push(condition("Attention", "True", why.code, &why.text, why.remedy.as_deref(), why.severity));
     }
@@ -104,11 +140,7 @@ fn conditions(evidence: &Evidence, policy: &Policy, record: Option<&Record>, why
             list.push(condition("RefreshOverdue", "True", code, &text, Some("see `evertoken explain`"), Severity::Attention));
         }
         if !record.unaccounted.is_empty() {
-            let text = format!(
-                "{} token(s) may exist that nobody holds; the last has ended by {}",
-                record.unaccounted.len(),
-                latest_bound(record)
-            );
+            let text = lost(record);
             let remedy = "nothing has to be done. Revoking all tokens of the user in Meta's business settings ends them now, and the current one with them";
             list.push(condition("Unaccounted", "True", "unaccounted", &text, Some(remedy), Severity::Attention));
         }
@@ -171,34 +203,51 @@ fn overdue(evidence: &Evidence, policy: &Policy, record: &Record) -> Option<(&'s
     let due = refresh_due(policy, current.issued_at, current.life(), &current.fingerprint.whole());
     let now = evidence.clock.provider_now();
     let grace = end.duration_since(due) / 10;
-    (now > later(due, grace)).then(|| ("overdue", format!("the refresh was due {due} and has not happened; the token ends {end}")))
+    (now > later(due, grace)).then(|| ("overdue", format!("the refresh was due {due} and has not happened; the token ends {}", whole(end))))
 }
 
-fn latest_bound(record: &Record) -> String {
-    record.unaccounted.iter().map(|row| row.bound).max().map(|at| at.to_string()).unwrap_or_default()
+/// A new token that was not fit, until another takes the current one's place.
+fn rejected(policy: &Policy, record: &Record) -> Option<Condition> {
+    // One of somebody else is rejected too, and not ours to revoke.
+    let waits = |retiree: &&Retiree| {
+        (retiree.rejected.is_some() || retiree.why == RetireeKind::Quarantined) && retiree.since >= record.current.since
+    };
+    let row = record.retirees.iter().rev().find(waits)?;
+    let why = row.rejected.as_deref().unwrap_or("it is not what it should be");
+    let text = format!("the new token {} was rejected {} and is not put to use: {why}", row.fingerprint, whole(row.since));
+    let remedy = format!(
+        "mend what is named, at Meta or in the configuration, then `evertoken rotate {}`; else another is minted when the refresh is due",
+        policy.token
+    );
+    Some(condition("Rejected", "True", "quarantined", &text, Some(&remedy), Severity::Attention))
+}
+
+/// How many tokens may be alive that nobody holds, why, and until when.
+fn lost(record: &Record) -> String {
+    let ended = record.unaccounted.iter().map(|row| row.bound).max().map(|at| whole(at).to_string()).unwrap_or_default();
+    let why = record.unaccounted.last().map(|row| row.why.as_str()).filter(|why| !why.is_empty());
+    match (record.unaccounted.len(), why) {
+        (1, why) => format!("a token may exist that nobody holds{}; it has ended by {ended}", told(" (", why)),
+        (count, why) => format!("{count} tokens may exist that nobody holds{}; the last has ended by {ended}", told(" (the last: ", why)),
+    }
+}
+
+fn told(lead: &str, why: Option<&str>) -> String {
+    why.map(|why| format!("{lead}{why})")).unwrap_or_default()
 }
 
 fn condition(kind: &str, status: &str, reason: &str, text: &str, remedy: Option<&str>, severity: Severity) -> Condition {
     Condition { status: status.to_owned(), ..Condition::of(kind, reason, text, remedy, severity) }
 }
 
-fn sinks(evidence: &Evidence) -> Vec<SinkStatus> {
-    let wanted = evidence.store.value().and_then(|store| store.current.as_ref()).map(|(_, content)| content.payload());
-    let status = |sink: &super::evidence::SinkEvidence| SinkStatus {
-        name: sink.name.clone(),
-        in_sync: sink.read.value().map(|held| held.as_ref().map(|(_, content)| content.payload()) == wanted),
-        last_error: sink
-            .read
-            .trouble
-            .as_deref()
-            .or_else(|| evidence.effects.get(&format!("publish {}", sink.name)))
-            .map(|trouble| trouble.fault.what.clone()),
-    };
-    evidence.sinks.iter().map(status).collect()
-}
-
 fn unaccounted(row: &super::record::Unaccounted) -> UnaccountedStatus {
-    UnaccountedStatus { rotation_id: row.rotation.clone(), attempt: row.attempt, since: row.since, ends_by: row.bound }
+    UnaccountedStatus {
+        rotation_id: row.rotation.clone(),
+        attempt: row.attempt,
+        since: row.since,
+        ends_by: row.bound,
+        why: Some(row.why.clone()).filter(|why| !why.is_empty()),
+    }
 }
 
 fn last_error(evidence: &Evidence) -> Option<LastError> {
@@ -218,3 +267,6 @@ fn last_error(evidence: &Evidence) -> Option<LastError> {
         message: fault.what.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,9 @@ pub struct Policy {
     pub min_life: SignedDuration,
     /// How long consumers get to move, on the provider's clock.
     pub window: SignedDuration,
+    /// How long consumers may keep a token before they read it again; only shown against the window, which the configuration's rules
+    /// hold to twice this.
+    pub consumer_ttl: SignedDuration,
     /// How often the daemon's bell rings: the second look before a revoke comes one of these later.
     pub tick: SignedDuration,
     /// Names of the sinks beside the store.

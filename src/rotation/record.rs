@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::slot::SlotId;
 use super::token::{Expiry, Fingerprint, GranularScopes, Introspection};
 
+mod error;
+
+pub use error::RecordError;
+
 /// The format that this binary writes. A record with a higher one is observed and never written over (I7).
 pub const SCHEMA: u32 = 1;
 
@@ -179,6 +183,9 @@ pub struct Retiree {
     /// It may be revoked from now on.
     #[serde(default)]
     pub revoking: bool,
+    /// Why it was rejected, where it was; absent in the rows of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
 }
 
 /// Why a token waits to be revoked.
@@ -207,6 +214,9 @@ pub struct Unaccounted {
     pub since: Timestamp,
     /// By when it has ended for certain.
     pub bound: Timestamp,
+    /// What came instead of a token that could be kept: no answer, or which one. Empty in the rows of older versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// A pause before the next mint.
@@ -241,27 +251,6 @@ pub struct Past {
     pub attempts: u32,
     /// The slot that it replaced or wanted to replace.
     pub base: SlotId,
-}
-
-/// A record that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// Written by a newer evertoken.
-    #[error("record {number} has format {schema}, this binary writes {SCHEMA}")]
-    Newer {
-        /// Its number.
-        number: u64,
-        /// Its format.
-        schema: u32,
-    },
-    /// Not a record.
-    #[error("record {number} cannot be read: {why}")]
-    Damaged {
-        /// The number under which it stands.
-        number: u64,
-        /// What is wrong, without its content.
-        why: String,
-    },
 }
 
 impl Record {
@@ -369,6 +358,22 @@ mod tests {
         });
         let bytes = record.encode().unwrap();
         assert_eq!(Record::decode(record.number, &bytes).unwrap(), record);
+    }
+
+    /// A row of a lost token, and of one that was rejected, as the first release wrote them.
+    #[test]
+    fn rows_without_their_reasons_are_read() {
+        let mut record = record();
+        let why = "HTTP 200: no access_token in the answer".to_owned();
+        let at = Timestamp::UNIX_EPOCH;
+        record.unaccounted.push(Unaccounted { rotation: "r".into(), attempt: 1, since: at, bound: at, why });
+        let text = String::from_utf8(record.encode().unwrap()).unwrap();
+        assert_eq!(Record::decode(record.number, text.as_bytes()).unwrap(), record);
+        let old = text.replace(",\"why\":\"HTTP 200: no access_token in the answer\"", "");
+        assert_ne!(old, text);
+        record.unaccounted[0].why.clear();
+        assert_eq!(Record::decode(record.number, old.as_bytes()).unwrap(), record);
+        assert_eq!(record.encode().unwrap(), old.as_bytes(), "what is not known is not written");
     }
 
     #[test]

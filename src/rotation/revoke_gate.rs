@@ -233,7 +233,7 @@ fn window_over(evidence: &Evidence, policy: &Policy, record: &Record, victim: &V
     let date = evidence.look(record.current.fingerprint).filter(|seen| seen.asked >= fresh).and_then(|seen| seen.value.date);
     let ends = window_ends(policy, record, victim);
     let value = match (date, ends) {
-        (Some(date), Some(ends)) => format!("provider says {date}, window ends {ends}"),
+        (Some(date), Some(ends)) => format!("provider says {date}, window ends {}", super::time::whole(ends)),
         (None, _) => "no Date from the provider".to_owned(),
         (_, None) => "not published everywhere".to_owned(),
     };
@@ -455,6 +455,7 @@ mod tests {
             expires: None,
             staged_against: Some(SlotId::new(staged_against)),
             revoking: true,
+            rejected: None,
         };
         let mut record = Record { rotation: None, retirees: vec![retiree("slot-new")], ..published() };
         assert_eq!(against(&evidence(&record), &record), ["cannot_return"]);

@@ -34,6 +34,7 @@ pub(crate) fn policy() -> Policy {
         audit_interval: SignedDuration::from_hours(1),
         min_life: DAY * 7,
         window: DAY,
+        consumer_ttl: SignedDuration::from_mins(5),
         tick: SignedDuration::from_secs(30),
         sinks: vec!["disk".into()],
     }

@@ -89,6 +89,12 @@ pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or_else(|_beyond| if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
 }
 
+/// Cut to whole seconds, for texts: nobody wants to read the nanoseconds of an estimate.
+#[must_use]
+pub fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 /// `duration * factor`, clamped.
 #[must_use]
 pub fn times(duration: SignedDuration, factor: f64) -> SignedDuration {

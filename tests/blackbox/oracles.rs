@@ -144,6 +144,12 @@ fn alarms(bed: &Bed, expect: &Expect) -> Vec<String> {
         .flat_map(super::daemon::Transcript::lines)
         .find(|line| line.contains("panicked") || line.contains("\"panic\""));
     wrong.extend(said.map(|line| format!("O9: {line}")));
+    // A line of the log is flat, and nothing in it is a document of its own.
+    let nested =
+        |value: &serde_json::Value| value.is_object() || value.is_array() || value.as_str().is_some_and(|text| text.starts_with('{'));
+    let deep =
+        |event: &&serde_json::Value| event.as_object().is_some_and(|fields| fields.contains_key("event") && fields.values().any(nested));
+    wrong.extend(events.iter().filter(deep).map(|event| format!("O7: not flat: {event}")));
     wrong
 }
 

@@ -167,6 +167,7 @@ impl Machine {
             audit_interval: SignedDuration::from_hours(1),
             min_life: SignedDuration::from_hours(7 * 24),
             window: SignedDuration::from_secs(WINDOW),
+            consumer_ttl: SignedDuration::from_mins(5),
             tick: SignedDuration::from_secs(30),
             sinks: (0..setting.sinks).map(|sink| sink.to_string()).collect(),
         };

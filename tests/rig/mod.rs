@@ -105,6 +105,7 @@ impl Rig {
             audit_interval: SignedDuration::from_hours(1),
             min_life: SignedDuration::from_hours(7 * 24),
             window: SignedDuration::from_secs(2),
+            consumer_ttl: SignedDuration::from_secs(1),
             tick: SignedDuration::from_secs(1),
             sinks: vec!["disk".into()],
         };

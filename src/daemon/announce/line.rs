@@ -7,6 +7,7 @@ use crate::rotation::plan::CommitKind;
 use crate::rotation::record::Record;
 use crate::rotation::revoke_gate::Gate;
 use crate::rotation::slot::SlotId;
+use crate::rotation::time::whole;
 use crate::rotation::token::Fingerprint;
 
 /// Something that was done.
@@ -32,6 +33,21 @@ pub(super) struct Line {
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) attempt: Option<u32>,
     pub(super) fields: Map<String, Value>,
+}
+
+impl Line {
+    /// The token's permissions in one text, for the log: its fields are flat.
+    pub(super) fn scopes(&self) -> Option<String> {
+        let list = self.fields.get("scopes")?.as_array()?;
+        Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
+    }
+
+    /// The revoke gate in one text, for the log; the ledger keeps each condition by itself.
+    pub(super) fn gate(&self) -> Option<String> {
+        let told = |(name, conjunct): (&String, &Value)| Some(format!("{name}: {}", conjunct.get("value")?.as_str()?));
+        let list: Vec<String> = self.fields.iter().filter_map(told).collect();
+        (!list.is_empty()).then(|| list.join("; "))
+    }
 }
 
 /// What is said of a thing that was done.
@@ -141,7 +157,7 @@ fn refresh_ended(attempt: u32, state: &AttemptState) -> Line {
         AttemptState::Unknown(fault) => line(
             "refresh.unknown",
             tracing::Level::WARN,
-            format!("the answer was lost, so a token may have been minted that nobody holds: {}; the current token works", fault.what),
+            format!("no token came back that can be used, and one may have been minted: {}; the current token works", fault.what),
         ),
     }
 }
@@ -182,9 +198,62 @@ fn committed(record: &Record, before: Option<&Record>, kind: CommitKind, detail:
         CommitKind::Command => ("token.command", info, false),
         CommitKind::Accounted => ("token.accounted", info, true),
     };
+    let message = match record.unaccounted.last() {
+        Some(row) if kind == CommitKind::AttemptUnknown => {
+            let next = record.backoff.as_ref().map(|pause| format!("; the next mint is tried {}", whole(pause.not_before)));
+            format!(
+                "a token may exist that nobody holds, because the refresh brought none that can be used: {detail}. It has ended by {}; the \
+                 current token works{}",
+                whole(row.bound),
+                next.unwrap_or_default()
+            )
+        }
+        Some(_) | None => detail.to_owned(),
+    };
     let mut fields = Map::new();
     fields.insert("record".into(), json!(record.number));
     fields.insert("epoch".into(), json!(record.epoch));
     let attempt = record.rotation.as_ref().map(|rotation| rotation.attempt);
-    Line { event, level, alert, message: detail.to_owned(), fingerprint: Some(record.current.fingerprint), attempt, fields }
+    Line { event, level, alert, message, fingerprint: Some(record.current.fingerprint), attempt, fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::rotation::fault::{Certainty, Fault, FaultClass};
+    use crate::rotation::record::{Backoff, Unaccounted};
+    use crate::rotation::revoke_gate::Conjunct;
+    use crate::rotation::testing::record;
+
+    #[test]
+    fn a_lost_mint_is_told_with_its_reason_its_end_and_the_next_try() {
+        let why = "HTTP 200: no access_token in the answer";
+        let mut lost = record();
+        let bound = Timestamp::new(1_800_000_000, 5).unwrap();
+        lost.unaccounted.push(Unaccounted { rotation: "r".into(), attempt: 1, since: bound, bound, why: why.into() });
+        lost.backoff = Some(Backoff { count: 1, not_before: Timestamp::new(1_700_000_000, 7).unwrap(), why: why.into() });
+        let told = line(Told::Committed { record: &lost, before: None, kind: CommitKind::AttemptUnknown, detail: why });
+        for part in [why, "It has ended by 2027-01-15T08:00:00Z", "the next mint is tried 2023-11-14T22:13:20Z", "the current token works"]
+        {
+            assert!(told.message.contains(part), "{part}: {}", told.message);
+        }
+        let fault = Fault::new(Certainty::Unknown, FaultClass::Unreachable, why);
+        let told = line(Told::RefreshEnded { rotation: "r", attempt: 1, state: &AttemptState::Unknown(fault) });
+        assert!(told.message.contains(why) && !told.message.contains("lost"), "{}", told.message);
+    }
+
+    #[test]
+    fn the_gate_is_one_text_in_the_log_and_its_parts_in_the_ledger() {
+        let token = Fingerprint::of("old");
+        let conjuncts = vec![
+            Conjunct { name: "gates", holds: true, value: "0 of 0 confirmed".into() },
+            Conjunct { name: "breaker", holds: true, value: "closed".into() },
+        ];
+        let told = line(Told::RevokeBegins { victim: token, caller: token, gate: &Gate { conjuncts } });
+        assert_eq!(told.gate().as_deref(), Some("breaker: closed; gates: 0 of 0 confirmed"));
+        assert_eq!(told.fields["breaker"]["value"], "closed");
+        assert_eq!(line(Told::BreakerOpened { why: "x" }).gate(), None);
+    }
 }

@@ -203,7 +203,7 @@ impl Respond for Control {
             Ok(Err(why)) => return refuse(StatusCode::BAD_REQUEST, why),
             Err(_elapsed) => return refuse(StatusCode::REQUEST_TIMEOUT, "the order did not come in time"),
         };
-        tracing::info!(event = "control.ordered", verb = order.verb.name(), select = ?order.select, "a person ordered {}", order.verb.name());
+        tracing::info!(event = "control.ordered", verb = order.verb.name(), select = %order.select, "a person ordered {}", order.verb.name());
         // On its own, so that a client who goes away does not call it back half-way.
         match tokio::spawn(carry_out(self.waker.clone(), order)).await {
             Ok(Some(replies)) => json(StatusCode::OK, &Replies { replies }),

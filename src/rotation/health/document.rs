@@ -24,6 +24,9 @@ pub struct TokenStatus {
     pub current: Option<Lifetime>,
     /// The token that waits to be revoked next.
     pub previous: Option<Previous>,
+    /// The window between the publication of a token and the end of the one before it; absent before adoption.
+    #[serde(default)]
+    pub window: Option<Window>,
     /// What happens next.
     pub next_action: NextAction,
     /// Conditions that a person should know of, and the basic ones.
@@ -70,8 +73,11 @@ pub struct Previous {
 pub struct NextAction {
     /// What, one sentence.
     pub what: String,
-    /// When, by the host's clock.
+    /// When that is due, by the host's clock; where nothing has a time of its own, when the daemon looks next.
     pub at: Timestamp,
+    /// When the daemon looks next, by the host's clock; it may look many times before the action is due. Absent from older daemons.
+    #[serde(default)]
+    pub next_look_at: Option<Timestamp>,
     /// What it waits for: the stable name of the condition.
     pub waiting_for: Vec<String>,
 }
@@ -101,6 +107,23 @@ pub struct SinkStatus {
     pub in_sync: Option<bool>,
     /// What failed last.
     pub last_error: Option<String>,
+    /// The token that it held when last read, where that is not the current one.
+    #[serde(default)]
+    pub holds: Option<String>,
+    /// When that one ends, where known: from then on its readers fail.
+    #[serde(default)]
+    pub holds_until: Option<Timestamp>,
+}
+
+/// How long consumers get to move to a new token before the old one may be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// As configured, in seconds.
+    pub configured_seconds: i64,
+    /// What it is for this token: the configured one, at most a quarter of the token's life.
+    pub effective_seconds: i64,
+    /// How long consumers may keep a token before they read it again, as configured.
+    pub consumer_ttl_seconds: i64,
 }
 
 /// A lost token.
@@ -114,6 +137,9 @@ pub struct UnaccountedStatus {
     pub since: Timestamp,
     /// By when it has ended.
     pub ends_by: Timestamp,
+    /// What came instead of a token that could be kept; absent where an older version counted it.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// One conjunct of the revoke gate.

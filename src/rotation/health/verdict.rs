@@ -244,7 +244,7 @@ mod tests {
         let mut seen = evidence();
         assert_eq!(versions_live(&seen), 1);
         let Some(Ok(record)) = seen.store.seen.as_mut().and_then(|store| store.value.record.as_mut()) else { panic!() };
-        let row = |bound| Unaccounted { rotation: "r".into(), attempt: 1, since: NOW, bound };
+        let row = |bound| Unaccounted { rotation: "r".into(), attempt: 1, since: NOW, bound, why: String::new() };
         record.unaccounted = vec![row(later(NOW, HOUR)), row(NOW)];
         assert_eq!(versions_live(&seen), 2, "a lost token whose bound is past has ended");
         let mut dead = Channel::default();

@@ -72,7 +72,11 @@ fn foreign<T>(subject: &Subject<'_>) -> Settled<T> {
     let again = audit(policy, *life);
     if let Some(frozen) = &record.frozen {
         let remedy = "find out who writes it, then `evertoken release`";
-        return hold(evidence, again, Reason::attention("frozen", format!("{} (since {})", frozen.why, frozen.at), remedy));
+        return hold(
+            evidence,
+            again,
+            Reason::attention("frozen", format!("{} (since {})", frozen.why, super::super::time::whole(frozen.at)), remedy),
+        );
     }
     let fresh = evidence.clock.boot.plus(-scaled(super::super::revoke_gate::EVIDENCE_AGE, *life));
     // The look must be younger than what was seen in the entry, else an old verdict on a token that has died since would count.
@@ -124,6 +128,7 @@ fn take_over<T>(subject: &Subject<'_>, look: &Introspection) -> Settled<T> {
         expires,
         staged_against: Some(against.clone()),
         revoking: false,
+        rejected: None,
     };
     // What the person replaced is not ours to kill. It stays findable: it may have to take the place of what the person put.
     let displaced = &record.current;
@@ -163,6 +168,7 @@ fn take_over<T>(subject: &Subject<'_>, look: &Introspection) -> Settled<T> {
                 expires: Some(rotation.base.expires),
                 staged_against: None,
                 revoking: false,
+                rejected: None,
             });
         }
     }

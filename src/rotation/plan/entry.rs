@@ -9,14 +9,14 @@ use super::{CommitKind, Effect, Look, Reason, Settled, act, ask, audit, commit, 
 
 /// The entry, looked at within the audit interval.
 pub(super) fn seen<'a>(evidence: &'a Evidence, policy: &Policy) -> Settled<&'a StoreEvidence> {
-    let life = life_of(evidence.record());
+    let life = life_of(evidence);
     let since = evidence.clock.boot.plus(-audit(policy, life));
     ask(evidence, life, Some(&evidence.store), since, Look::Store)
 }
 
 /// The record of an entry that is ours to manage.
 pub(super) fn managed<'a>(evidence: &'a Evidence, policy: &Policy, store: &'a StoreEvidence) -> Settled<&'a Record> {
-    let again = audit(policy, life_of(evidence.record()));
+    let again = audit(policy, life_of(evidence));
     match store.presence {
         Presence::Present => {}
         Presence::Absent => {
@@ -49,7 +49,7 @@ pub(super) fn managed<'a>(evidence: &'a Evidence, policy: &Policy, store: &'a St
 
 /// An entry without a record: take it over if that is wanted and its token is good.
 fn adopt<T>(evidence: &Evidence, policy: &Policy, store: &StoreEvidence) -> Settled<T> {
-    let life = life_of(None);
+    let life = life_of(evidence);
     let again = audit(policy, life);
     let Some((slot, content)) = &store.current else {
         let remedy = "give it its token: `evertoken adopt --token-file PATH`";

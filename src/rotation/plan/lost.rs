@@ -23,15 +23,30 @@ pub(super) fn in_flight(subject: &Subject<'_>) -> Option<Unaccounted> {
     let seen = staged.into_iter().any(|slot| store.staged.contains(&slot) || *subject.slot == slot);
     let ours = |id: &str, attempt| id == rotation.id && attempt == rotation.attempt;
     let kept = evidence.captured.as_ref().is_some_and(|captured| ours(&captured.rotation, captured.attempt) && captured.token.is_ok());
-    let unsent = match evidence.attempt.as_ref().filter(|mine| ours(&mine.rotation, mine.number)).map(|mine| &mine.state) {
+    let mine = evidence.attempt.as_ref().filter(|mine| ours(&mine.rotation, mine.number)).map(|mine| &mine.state);
+    let unsent = match mine {
         Some(AttemptState::NotSent(_) | AttemptState::Refused(_)) => true,
         Some(AttemptState::Unknown(_) | AttemptState::Answered) => false,
         None => rotation.by == evidence.writer,
     };
-    (!seen && !kept && !unsent).then(|| unaccounted(subject, rotation))
+    let why = match mine {
+        Some(AttemptState::Unknown(fault)) => fault.what.as_str(),
+        Some(AttemptState::NotSent(_) | AttemptState::Refused(_) | AttemptState::Answered) | None => {
+            "its rotation ended for another reason while it was under way"
+        }
+    };
+    (!seen && !kept && !unsent).then(|| unaccounted(subject, rotation, why))
 }
 
-fn unaccounted(subject: &Subject<'_>, rotation: &Rotation) -> Unaccounted {
+/// Letters of a reason that a record keeps: it is read by people, and the store's limit is for all of the record.
+const WHY_MAX: usize = 300;
+
+/// A reason, as far as a record keeps it.
+pub(super) fn brief(why: &str) -> String {
+    why.chars().take(WHY_MAX).collect()
+}
+
+fn unaccounted(subject: &Subject<'_>, rotation: &Rotation, why: &str) -> Unaccounted {
     let (now, life) = (subject.evidence.clock.provider_now(), subject.life);
     Unaccounted {
         rotation: rotation.id.clone(),
@@ -39,6 +54,7 @@ fn unaccounted(subject: &Subject<'_>, rotation: &Rotation) -> Unaccounted {
         since: now,
         // Whatever was minted lives as long as the old one did from its birth, plus a little for clocks.
         bound: later(now, life.saturating_add(scaled(SignedDuration::from_hours(1), life))),
+        why: brief(why),
     }
 }
 
@@ -55,7 +71,7 @@ pub(super) fn lost(subject: &Subject<'_>, rotation: &Rotation, why: &str) -> Set
         not_before: later(now, spacing),
         why: why.to_owned(),
     });
-    next.unaccounted.push(unaccounted(subject, rotation));
+    next.unaccounted.push(unaccounted(subject, rotation, why));
     if let Some(rotation) = next.rotation.as_mut() {
         rotation.stage = Stage::Between;
     }

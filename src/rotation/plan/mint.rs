@@ -7,10 +7,10 @@ use super::super::fault::{Fault, FaultClass};
 use super::super::record::{Backoff, Known, Retiree, RetireeKind, Rotation, Stage};
 use super::super::schedule::{backoff, scaled};
 use super::super::slot::SlotId;
-use super::super::time::{Boot, later, times};
+use super::super::time::{Boot, later, times, whole};
 use super::super::token::{Expiry, Fingerprint};
 use super::super::verify::{Verdict, identity, successor};
-use super::lost::lost;
+use super::lost::{brief, lost};
 use super::{CommitKind, Effect, Look, Reason, Settled, Subject, act, ask, hold, rest_after, wait};
 
 /// How long another process may take from its intent to a staged token before its attempt counts as lost.
@@ -119,7 +119,7 @@ fn extended(subject: &Subject<'_>, rotation: &Rotation) -> Settled {
 }
 
 fn ends(expires: Expiry) -> String {
-    expires.at().map_or_else(|| "never".to_owned(), |at| at.to_string())
+    expires.at().map_or_else(|| "never".to_owned(), |at| whole(at).to_string())
 }
 
 /// A staged token is verified and promoted.
@@ -202,6 +202,7 @@ fn quarantine(subject: &Subject<'_>, rotation: &Rotation, slot: &SlotId, token: 
         expires: ends.or(bound),
         staged_against: Some(subject.slot.clone()),
         revoking: false,
+        rejected: Some(brief(&reasons.join("; "))),
     });
     subject.commit(next, CommitKind::Quarantined, format!("token {token} is not fit to replace the current one: {}", reasons.join("; ")))
 }
@@ -253,7 +254,7 @@ fn mint(subject: &Subject<'_>, rotation: &Rotation) -> Settled {
             if evidence.store.seen.as_ref().is_some_and(|seen| seen.asked < until) {
                 return Err(Box::new(super::Step::Look(Look::Store)));
             }
-            return lost(subject, rotation, "the process that tried it ended, or its token was lost, before it was stored");
+            return lost(subject, rotation, "the process that asked ended before it had stored an answer");
         }
     };
     if let Some(said) = record.hold.as_ref().or(record.frozen.as_ref()) {

@@ -194,9 +194,16 @@ fn wait<T>(until: Boot, why: Reason) -> Settled<T> {
     Err(Box::new(Step::Wait { until, why }))
 }
 
-/// The life that durations scale by: the current token's, by the record; the usual one before there is a record.
-fn life_of(record: Option<&Record>) -> SignedDuration {
-    record.map_or(USUAL_LIFE, |record| record.current.life())
+/// The life that durations scale by: the current token's, by the record; before there is one, by what the provider said of the entry's
+/// token; else the usual one.
+fn life_of(evidence: &Evidence) -> SignedDuration {
+    let seen = || {
+        let token = evidence.store.value()?.current.as_ref()?.1.token()?;
+        let look = &evidence.look(token)?.value.introspection;
+        let issued = look.issued_at?;
+        Some(look.expires?.at()?.duration_since(issued)).filter(SignedDuration::is_positive)
+    };
+    evidence.record().map(|record| record.current.life()).or_else(seen).unwrap_or(USUAL_LIFE)
 }
 
 /// How often what should not change is looked at.

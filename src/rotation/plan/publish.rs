@@ -1,11 +1,16 @@
 //! Does every place hold the current token, and since when is that proven?
 
-use super::super::evidence::Evidence;
-use super::super::record::{Known, Published, Retiree, RetireeKind, Stage};
+use super::super::evidence::{Evidence, SinkEvidence};
+use super::super::fault::FaultClass;
+use super::super::record::{Known, Published, Record, Retiree, RetireeKind, Stage};
+use super::super::revoke_gate::victim;
 use super::super::schedule::scaled;
 use super::super::slot::SlotId;
-use super::super::time::Boot;
-use super::{CommitKind, Content, Effect, Look, Pending, Reason, Settled, Step, Subject, act, ask, make_current, start_window_anew};
+use super::super::time::{Boot, whole};
+use super::super::token::Expiry;
+use super::{
+    CommitKind, Content, Effect, Look, Pending, Reason, Settled, Severity, Step, Subject, act, ask, make_current, start_window_anew,
+};
 
 /// Brings every sink to the current payload, then commits the proof. What cannot be done now is waited for beside everything else.
 pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
@@ -16,7 +21,7 @@ pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
             Ok(()) => {}
             Err(step) => match *step {
                 // One sink in trouble does not keep the others waiting.
-                Step::Wait { until, why } => pending.push(Pending { until, why }),
+                Step::Wait { until, why } => pending.push(Pending { until, why: of_sink(subject, sink, why) }),
                 Step::Hold { again, why } => pending.push(Pending { until: again, why }),
                 step @ (Step::Look(_) | Step::Do(_)) => return Err(Box::new(step)),
             },
@@ -57,8 +62,11 @@ pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
         }
     }
     next.published = Some(Published { fingerprint: subject.token, at: date });
-    let places = evidence.sinks.len() + 1;
-    subject.commit(next, CommitKind::Published, format!("token {} is in all {places} places since {date}", subject.token))
+    let places = match evidence.sinks.len() {
+        0 => "its one place".to_owned(),
+        sinks => format!("all {} places", sinks + 1),
+    };
+    subject.commit(next, CommitKind::Published, format!("token {} is in {places} since {}", subject.token, whole(date)))
 }
 
 /// When the last sink was read.
@@ -66,7 +74,67 @@ fn last_read(evidence: &Evidence) -> Boot {
     evidence.sinks.iter().filter_map(|sink| sink.read.seen.as_ref()).map(|seen| seen.asked).max().unwrap_or(Boot::ZERO)
 }
 
-fn ensure_sink(subject: &Subject<'_>, sink: &super::super::evidence::SinkEvidence) -> Settled {
+/// A sink's trouble, for people: what its readers have meanwhile, and what waits for it.
+fn of_sink(subject: &Subject<'_>, sink: &SinkEvidence, why: Reason) -> Reason {
+    if why.severity == Severity::Calm {
+        return why;
+    }
+    let Subject { evidence, record, .. } = *subject;
+    let SinkEvidence { name, read } = sink;
+    // What failed may also be the record that a write has to wait for.
+    let Some(trouble) = read.trouble.as_deref().or_else(|| evidence.effects.get(&format!("publish {name}"))) else { return why };
+    let held = match read.value() {
+        None => "what its readers have is not known".to_owned(),
+        Some(None) => "it holds nothing, so its readers find no token".to_owned(),
+        Some(Some((_, content))) => match content.token() {
+            None => "it holds something that is no token".to_owned(),
+            Some(token) if token == subject.token => "it held the current token when it was last read".to_owned(),
+            Some(token) => format!("its readers have token {token}, {}", fate(evidence, record, token)),
+        },
+    };
+    let waits = subject.token != record.current.fingerprint || victim(record, subject.slot).is_some();
+    let waits = if waits { "; the old token is not revoked until this sink holds the current one" } else { "" };
+    let remedy = remedy(trouble.fault.class).map(str::to_owned).or(why.remedy);
+    let verb = if read.trouble.is_some() { "read" } else { "written" };
+    let text = format!("sink {name} cannot be {verb}: {} (try {} failed); {held}{waits}", trouble.fault.what, trouble.count);
+    Reason { code: "sink_failing", text, remedy, severity: why.severity }
+}
+
+/// When a token that a sink still holds comes to its end.
+fn fate(evidence: &Evidence, record: &Record, token: super::Fingerprint) -> String {
+    if record.retired.contains(&token) {
+        return "which is dead: their calls fail".to_owned();
+    }
+    match evidence.ends(token) {
+        Some(Expiry::At(at)) => format!("which works until {}", whole(at)),
+        Some(Expiry::Never) => "which has no end".to_owned(),
+        None => "of which no end is known".to_owned(),
+    }
+}
+
+/// What mends a sink, where that is another thing than for the store.
+const fn remedy(class: FaultClass) -> Option<&'static str> {
+    match class {
+        FaultClass::Denied => Some(
+            "give evertoken the right that the failure names (a file's mode or owner, an IAM or KMS permission; `evertoken check` lists \
+             them); it is tried again by itself",
+        ),
+        FaultClass::Missing => {
+            Some("create what is missing (evertoken makes no secret for a sink), or take the sink out of the configuration")
+        }
+        FaultClass::Unreachable
+        | FaultClass::Transient
+        | FaultClass::Throttled
+        | FaultClass::TokenDead
+        | FaultClass::AppCredential
+        | FaultClass::Permission
+        | FaultClass::Policy
+        | FaultClass::BadRequest
+        | FaultClass::Limit => None,
+    }
+}
+
+fn ensure_sink(subject: &Subject<'_>, sink: &SinkEvidence) -> Settled {
     let Subject { evidence, store, record, life, .. } = *subject;
     let proven = record.published.as_ref().is_some_and(|published| published.fingerprint == subject.token);
     let equal = |held: &Option<(SlotId, Content)>| held.as_ref().map(|(_, content)| content.payload()) == Some(subject.content.payload());
@@ -110,6 +178,7 @@ pub(super) fn surplus(slot: SlotId, token: super::Fingerprint, now: jiff::Timest
         expires: None,
         staged_against: Some(against),
         revoking: false,
+        rejected: None,
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::super::record::{Retiree, RetireeKind, Rotation, Stage};
 use super::super::schedule::{fraction, refresh_due, scaled};
 use super::super::slot::{NAMESPACE, SlotId};
-use super::super::time::{Boot, times};
+use super::super::time::{Boot, times, whole};
 use super::super::token::Expiry;
 use super::super::verify::identity;
 use super::publish::{holds, surplus};
@@ -180,12 +180,10 @@ fn begin(subject: &Subject<'_>, mut pending: Vec<Pending>) -> Settled {
     };
     if let Some(said) = record.hold.as_ref().or(record.frozen.as_ref()) {
         let left = mint::remaining(subject);
-        let text = format!("held since {}: {}; the token ends in {:#}", said.at, said.why, jiff::SignedDuration::from_secs(left.as_secs()));
-        let why = if left < life / 8 {
-            Reason::critical("held", text, "`evertoken release`")
-        } else {
-            Reason::attention("held", text, "`evertoken release`")
-        };
+        let release = format!("`evertoken release {}`, when the reason is over; until then nothing is refreshed or revoked", policy.token);
+        let text =
+            format!("held since {}: {}; the token ends in {:#}", whole(said.at), said.why, jiff::SignedDuration::from_secs(left.as_secs()));
+        let why = if left < life / 8 { Reason::critical("held", text, release) } else { Reason::attention("held", text, release) };
         return Err(Box::new(Step::Hold { again: next_audit.min(next_store).max(boot), why }));
     }
     if due.is_some_and(|due| due <= now) && (record.request.is_none() || record.current.expires != Expiry::Never) {
@@ -217,20 +215,28 @@ fn waiting(subject: &Subject<'_>, due: Option<Timestamp>) -> Reason {
         ),
         (Some(due), Some(rotation), Some(pause)) => {
             let lost = subject.record.unaccounted.iter().filter(|row| row.rotation == rotation.id).count();
-            let text = format!("the next mint is tried {due}, after {} failure(s): {}", pause.count, pause.why);
+            let text = format!("the next mint is tried {}, after {}: {}", whole(due), failures(pause.count), pause.why);
             if lost >= super::lost::LOST_TOLERATED || pause.count >= 3 {
-                Reason::attention("mint_failing", text, "nothing is lost, the current token works; see `evertoken explain`")
+                Reason::attention("mint_failing", text, NEXT_TRY)
             } else {
                 Reason::calm("mint_retrying", text)
             }
         }
         (Some(due), _, Some(pause)) if pause.not_before == due => Reason::attention(
             "mint_failing",
-            format!("the next rotation begins {due}, after {} failure(s): {}", pause.count, pause.why),
-            "see `evertoken explain`",
+            format!("the next rotation begins {}, after {}: {}", whole(due), failures(pause.count), pause.why),
+            NEXT_TRY,
         ),
-        (Some(due), _, _) => Reason::calm("rest", format!("the next rotation begins {due}")),
+        (Some(due), _, _) => Reason::calm("rest", format!("the next rotation begins {}", whole(due))),
     }
+}
+
+/// What a person can do about a mint that failed.
+const NEXT_TRY: &str =
+    "mend what the failure names, then `evertoken rotate` tries at once; else the next try comes by itself at the time given";
+
+fn failures(count: u32) -> String {
+    format!("{count} failure{}", if count == 1 { "" } else { "s" })
 }
 
 /// Commits the intent, once everything allows a mint.
@@ -284,6 +290,7 @@ fn start(subject: &Subject<'_>) -> Settled {
             expires: Some(rotation.base.expires),
             staged_against: None,
             revoking: rotation.stage == Stage::Revoking,
+            rejected: None,
         }));
         if let Some(known) = promoted(subject).filter(|_| subject.token != record.current.fingerprint) {
             make_current(&mut next, known);

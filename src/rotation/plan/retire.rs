@@ -8,7 +8,7 @@ use super::super::fault::FaultClass;
 use super::super::record::Stage;
 use super::super::revoke_gate::{Victim, evaluate, fresh_since, victim, window_ends};
 use super::super::schedule::{fitted, scaled};
-use super::super::time::{Boot, later};
+use super::super::time::{Boot, later, whole};
 use super::super::token::Expiry;
 use super::{CommitKind, Effect, Look, Pending, Reason, Settled, Step, Subject, act, ask};
 
@@ -54,8 +54,12 @@ fn propagate(subject: &Subject<'_>, victim: &Victim) -> Settled<Option<Pending>>
     let Some(ends) = window_ends(policy, record, victim) else { return Ok(None) };
     let over = evidence.clock.boot_at(ends);
     if evidence.clock.boot < over {
-        let why = Reason::calm("propagating", format!("consumers move to token {}; the window ends {ends}", record.current.fingerprint));
-        return Ok(Some(Pending { until: over, why }));
+        let text = if victim.was_current {
+            format!("consumers move to token {}; the window ends {}", record.current.fingerprint, whole(ends))
+        } else {
+            format!("token {}, which no consumer was given, waits to be revoked, not before {}", victim.fingerprint, whole(ends))
+        };
+        return Ok(Some(Pending { until: over, why: Reason::calm("propagating", text) }));
     }
     let token = record.current.fingerprint;
     let called = ask(evidence, life, evidence.calls.get(&token), Boot::ZERO, Look::Call(token))?;
@@ -98,7 +102,7 @@ fn dated<'a>(subject: &Subject<'a>, ends: jiff::Timestamp) -> Settled<&'a super:
     }
     let again = channel.and_then(|channel| channel.seen.as_ref()).map_or(Boot::ZERO, |seen| seen.asked.plus(SignedDuration::from_secs(1)));
     if evidence.clock.boot < again {
-        return super::wait(again, Reason::calm("propagating", format!("the window ends {ends} by the provider's clock")));
+        return super::wait(again, Reason::calm("propagating", format!("the window ends {} by the provider's clock", whole(ends))));
     }
     ask(evidence, life, channel, evidence.clock.boot, Look::Introspect(token))
 }

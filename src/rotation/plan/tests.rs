@@ -68,6 +68,16 @@ fn an_entry_that_nobody_adopted_is_left_alone_until_a_person_says_so() {
 }
 
 #[test]
+fn an_unadopted_token_of_a_short_life_is_looked_at_again_in_time() {
+    let mut evidence = evidence(&record());
+    store(&mut evidence).record = None;
+    let minute = Known { issued_at: NOW, expires: Expiry::At(later(NOW, SignedDuration::from_mins(32))), ..known("old") };
+    evidence.looks.insert(minute.fingerprint, seen(looked(&minute)));
+    let Step::Hold { again, why } = plan(&evidence, &policy()) else { panic!("it waits for a person") };
+    assert_eq!((why.code, again.since(boot())), ("not_adopted", SignedDuration::from_mins(1)));
+}
+
+#[test]
 fn native_rotation_and_newer_records_are_never_written_over() {
     let mut rotated = evidence(&record());
     store(&mut rotated).foreign_rotation = Some("AWSPENDING".into());
@@ -122,6 +132,7 @@ fn a_lost_answer_is_a_row_with_an_end() {
     assert_eq!(kind, CommitKind::AttemptUnknown);
     let row = next.unaccounted.first().expect("it is counted");
     assert!(row.bound >= later(NOW, DAY * 60), "{row:?}");
+    assert_eq!(row.why, "reset", "what came instead of a token stays on record");
     assert!(next.backoff.expect("the next one waits").not_before > NOW);
 }
 
@@ -337,6 +348,7 @@ fn a_slot_that_refuses_its_mark_is_read_again_because_it_may_be_gone() {
         expires: None,
         staged_against: None,
         revoking: false,
+        rejected: None,
     });
     left.published = Some(super::super::record::Published { fingerprint: left.current.fingerprint, at: NOW });
     let mut evidence = evidence(&left);
