@@ -36,10 +36,11 @@ pub(crate) fn restless(bed: &Bed) -> Option<String> {
     if let Some(rotation) = &record.rotation {
         return Some(format!("a rotation is {:?}, attempt {}", rotation.stage, rotation.attempt));
     }
-    // What a person replaced ends by itself.
-    let waiting = record.retirees.iter().filter(|retiree| retiree.why != evertoken::rotation::record::RetireeKind::Left).count();
-    if waiting > 0 {
-        return Some(format!("{waiting} tokens wait to be revoked"));
+    // What a person replaced, and what a refresh gave of somebody else's, is not ours to revoke: it is on record and ends by itself.
+    let (left, waiting): (Vec<_>, Vec<_>) =
+        record.retirees.iter().partition(|retiree| retiree.why == evertoken::rotation::record::RetireeKind::Left);
+    if !waiting.is_empty() {
+        return Some(format!("{} tokens wait to be revoked", waiting.len()));
     }
     let current = record.current.fingerprint.to_string();
     for (place, text) in bed.places.read() {
@@ -47,18 +48,20 @@ pub(crate) fn restless(bed: &Bed) -> Option<String> {
             return Some(format!("the {place} does not hold {current}"));
         }
     }
-    let labels: Vec<String> = bed.places.dump()?.versions.into_iter().flat_map(|version| version.labels).collect();
-    let left: Vec<&String> = labels.iter().filter(|label| label.contains("staged") || label.contains("retiring")).collect();
-    if !left.is_empty() {
-        return Some(format!("labels are left: {left:?}"));
+    let findable = left.iter().map(|retiree| retiree.slot.as_str()).collect::<Vec<_>>();
+    let versions = bed.places.dump()?.versions.into_iter().filter(|version| !findable.contains(&version.id.as_str()));
+    let labels: Vec<String> = versions.flat_map(|version| version.labels).collect();
+    let marks: Vec<&String> = labels.iter().filter(|label| label.contains("staged") || label.contains("retiring")).collect();
+    if !marks.is_empty() {
+        return Some(format!("labels are left: {marks:?}"));
     }
     let state = bed.graph.state(bed.clock.now());
     let working = state.working(USER);
     if !working.iter().any(|token| token.fingerprint == current) {
         return Some("the current token does not work".into());
     }
-    if working.len() > 1 + record.unaccounted.len() {
-        return Some(format!("{} tokens work, {} are unaccounted for", working.len(), record.unaccounted.len()));
+    if working.len() > 1 + record.unaccounted.len() + left.len() {
+        return Some(format!("{} tokens work, {} are left, {} unaccounted for", working.len(), left.len(), record.unaccounted.len()));
     }
     let spooled = bed.places.spooled();
     (!spooled.is_empty()).then(|| format!("the spool holds {spooled:?}"))
