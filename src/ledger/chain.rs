@@ -9,7 +9,7 @@
 //! What it cannot show by itself is an end that was cut off at a row's border, or a whole ledger that was written anew: whoever may write
 //! the file can compute hashes too. A key would not change that: one that the daemon can use is one that root on the
 //! same host can use, and a reader would need it as well. What helps is the newest hash known *elsewhere*. So the daemon says it in
-//! its log (`ledger.head`) with every step that matters and shows it in its status, and `audit verify --head` demands it. For a ledger that is cut off
+//! its log (`ledger.head`) with every step that matters, and `audit verify --head` demands it. For a ledger that is cut off
 //! or written anew after that, the log must be forged too, in the place where it was sent.
 //!
 //! **A torn end is not a cut one.** A row counts, and its hash is told, only when it is on the disk. So what a crash tears off was never told, and
