@@ -20,6 +20,9 @@ mod page;
 #[path = "model/properties.rs"]
 mod properties;
 #[cfg(test)]
+#[path = "model/removed.rs"]
+mod removed;
+#[cfg(test)]
 #[path = "model/rotator.rs"]
 mod rotator;
 #[cfg(test)]
@@ -89,6 +92,13 @@ mod tests {
         one_rotator_two_sinks_and_people_at_them = 4,
         one_rotator_and_the_providers_whims = 5,
         two_rotators = 6,
+        one_rotator_and_what_forbids = 7,
+        one_rotator_and_a_gate = 8,
+    }
+
+    #[test]
+    fn every_rule_that_is_switched_off_breaks_something() {
+        crate::page::is_the_page("docs/mutants.md", &crate::removed::page());
     }
 
     #[test]

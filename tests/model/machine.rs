@@ -12,6 +12,7 @@ use evertoken::rotation::fault::{Certainty, Fault, FaultClass};
 use evertoken::rotation::payload::PayloadRule;
 use evertoken::rotation::plan::{Effect, Look, Step, plan};
 use evertoken::rotation::policy::Policy;
+use evertoken::rotation::record::{Said, Stage};
 use evertoken::rotation::slot::SlotId;
 use jiff::SignedDuration;
 
@@ -19,7 +20,7 @@ use crate::explore::Model;
 use crate::mutants::Mutant;
 use crate::properties::{self, Deed};
 use crate::rotator::{Life, Pass, Rotator, boot, conflict, lost, not_sent, unsign};
-use crate::world::{APP, Budget, CACHE, Number, Place, USER, WINDOW, World, Written, second};
+use crate::world::{APP, Budget, HOUR, Number, Place, USER, WINDOW, World, Written, at, second};
 
 /// The rotators' names: one letter each, which stands nowhere else, so that a state's twin is got by exchanging letters.
 const NAMES: [&str; 2] = ["α", "β"];
@@ -29,6 +30,8 @@ const NAMES: [&str; 2] = ["α", "β"];
 pub(crate) struct Setting {
     pub(crate) rotators: usize,
     pub(crate) sinks: usize,
+    /// An acknowledgement gate must confirm before a revoke.
+    pub(crate) gate: bool,
     pub(crate) left: Budget,
 }
 
@@ -49,6 +52,14 @@ pub(crate) enum Action {
     /// A person puts an older token into a sink.
     Overwrite(usize, Number),
     CloseBreaker(usize),
+    /// Another token's failed revoke opens the breaker of a process.
+    Trip(usize),
+    /// A person puts a hold on the token, or ends it.
+    Hold(bool),
+    /// The provider ends the current token by itself.
+    Dies,
+    /// The gate confirms the current token.
+    Confirms,
     /// A late request arrives.
     Arrives(usize),
 }
@@ -155,6 +166,7 @@ fn together(parts: impl Iterator<Item = u64>) -> u64 {
 
 impl Machine {
     pub(crate) fn new(setting: Setting, mutant: Option<Mutant>) -> Self {
+        let window = if mutant == Some(Mutant::NoWindow) { HOUR } else { WINDOW };
         let policy = Policy {
             token: "bot".into(),
             app_id: APP.into(),
@@ -166,7 +178,7 @@ impl Machine {
             jitter: 0.0,
             audit_interval: SignedDuration::from_hours(1),
             min_life: SignedDuration::from_hours(7 * 24),
-            window: SignedDuration::from_secs(WINDOW),
+            window: SignedDuration::from_secs(window),
             consumer_ttl: SignedDuration::from_mins(5),
             tick: SignedDuration::from_secs(30),
             sinks: (0..setting.sinks).map(|sink| sink.to_string()).collect(),
@@ -230,17 +242,19 @@ impl Machine {
     /// The next instant of the provider's clock at which something changes by itself.
     fn next_instant(&self, world: &World) -> Option<i64> {
         let record = &world.entry.record;
+        let window = self.policy.window.as_secs();
         let waits = record.retirees.iter().any(|_| true) || record.rotation.is_some();
         let published = record.published.as_ref().filter(|_| waits).map(|published| second(published.at));
-        let since = record.retirees.iter().map(|retiree| second(retiree.since) + WINDOW + 1);
-        let windows = published.into_iter().flat_map(|from| [from + CACHE, from + WINDOW + 1]);
+        let since = record.retirees.iter().map(|retiree| second(retiree.since) + window + 1);
+        let windows = published.into_iter().flat_map(|from| [from + window / 2, from + window + 1]);
         let pauses = record.backoff.iter().map(|pause| second(pause.not_before) + 1);
         let due = world.token(record.current.fingerprint);
         let due = due.issued.max(second(record.current.issued_at)) + (due.ends - due.issued) / 2;
         let bounds = record.unaccounted.iter().map(|row| second(row.bound) + 1);
         let over = world.tokens.iter().filter(|token| !token.dead).map(|token| token.ends + 301);
         let next = windows.chain(since).chain(pauses).chain(bounds).chain(over).chain([due]).filter(|at| *at > world.now).min()?;
-        (next != due || world.left.rotations > 0 || record.rotation.is_some()).then_some(next)
+        let open = record.rotation.as_ref().is_some_and(|rotation| matches!(rotation.stage, Stage::Intent | Stage::Between));
+        (next != due || world.left.rotations > 0 || open).then_some(next)
     }
 }
 
@@ -249,7 +263,7 @@ impl Model for Machine {
     type Action = Action;
 
     fn initial(&self) -> State {
-        let world = World::new(self.setting.sinks, self.setting.left);
+        let world = World::new(self.setting.sinks, self.setting.gate, self.setting.left);
         let minds = NAMES.iter().take(self.setting.rotators).map(|name| self.mind(Rotator::start(name, &world, None, false))).collect();
         State { outside: self.outside(world), minds }
     }
@@ -295,6 +309,9 @@ impl Model for Machine {
             } else {
                 actions.push(Action::Time(Pass::Long));
             }
+            if state.minds.iter().any(|mind| matches!(mind.rotator.life, Life::Stands(_))) {
+                actions.push(Action::Time(Pass::Hour));
+            }
         }
         if world.left.edits > 0 {
             actions.push(Action::Put);
@@ -310,6 +327,16 @@ impl Model for Machine {
                 actions.extend(tokens.iter().filter(|token| **token != place.token).map(|token| Action::Overwrite(sink, *token)));
             }
         }
+        let held = world.entry.record.hold.is_some();
+        if held || world.left.holds > 0 {
+            actions.push(Action::Hold(!held));
+        }
+        if world.left.deaths > 0 && world.lives(world.current()) {
+            actions.push(Action::Dies);
+        }
+        if world.gate.is_some_and(|confirmed| confirmed != Some(world.current())) {
+            actions.push(Action::Confirms);
+        }
         actions.extend((0..world.late.len()).map(Action::Arrives));
         actions
     }
@@ -322,7 +349,8 @@ impl Model for Machine {
             Action::Step(who, outcome) => {
                 let mut rotator = state.minds[who].rotator.clone();
                 let step = self.step(&state.minds[who])?.clone();
-                if matches!(rotator.life, Life::GoesOn(_)) {
+                deed.late = matches!(rotator.life, Life::GoesOn(_));
+                if deed.late {
                     rotator.life = Life::Runs;
                 }
                 self.take(&mut world, &mut rotator, &step, outcome, &mut deed);
@@ -370,11 +398,12 @@ impl Model for Machine {
                     let instant = self.next_instant(&world).unwrap_or(world.now);
                     let record = &world.entry.record;
                     let due = world.token(record.current.fingerprint);
-                    if record.rotation.is_none() && instant == due.issued + (due.ends - due.issued) / 2 {
-                        world.left.rotations -= 1;
+                    if instant == due.issued + (due.ends - due.issued) / 2 {
+                        world.left.rotations = world.left.rotations.saturating_sub(1);
                     }
                     world.now = instant;
                 }
+                world.edited_just_now &= pass == Pass::Seconds;
                 for mind in &mut next.minds {
                     let mut rotator = mind.rotator.clone();
                     rotator.ages(&world, pass);
@@ -394,6 +423,7 @@ impl Model for Machine {
             Action::Overwrite(sink, token) => {
                 world.left.sink_edits -= 1;
                 world.edits += 1;
+                world.edited_just_now = true;
                 let version = world.sinks[sink].version + 1;
                 world.sinks[sink] = Place { version, token };
             }
@@ -403,9 +433,37 @@ impl Model for Machine {
                 rotator.evidence.breaker.open = None;
                 next.minds[who] = self.mind(rotator);
             }
+            Action::Trip(who) => {
+                let mut rotator = state.minds[who].rotator.clone();
+                world.left.trips -= 1;
+                rotator.veto = true;
+                rotator.evidence.breaker.open = Some("veto".into());
+                next.minds[who] = self.mind(rotator);
+            }
+            Action::Hold(on) => {
+                let mut record = world.entry.record.next("person");
+                record.hold = on.then(|| Said { at: at(world.now), why: "hold".into() });
+                world.entry.record = record;
+                world.left.holds -= u8::from(on);
+                world.edits += 1;
+                world.edited_just_now = true;
+            }
+            Action::Dies => {
+                world.left.deaths -= 1;
+                let number = world.current();
+                world.tokens[usize::from(number)].dead = true;
+            }
+            Action::Confirms => {
+                world.gate = Some(Some(world.current()));
+                for mind in &mut next.minds {
+                    let mut rotator = mind.rotator.clone();
+                    rotator.confirmed(&world);
+                    *mind = self.mind(rotator);
+                }
+            }
             Action::Arrives(place) => {
                 let effect = world.late.remove(place);
-                deed.write(&mut world, &effect, None, self.compares());
+                deed.write(&mut world, &effect, None, self.compares(&effect));
             }
         }
         world.note_reads();
@@ -430,6 +488,7 @@ impl Model for Machine {
             Action::GoOn(who) => format!("{} goes on", name(who)),
             Action::Time(Pass::Seconds) => "35 seconds pass".into(),
             Action::Time(Pass::Minutes) => "11 minutes pass".into(),
+            Action::Time(Pass::Hour) => "an hour passes".into(),
             Action::Time(Pass::Long) => {
                 let hours = self.next_instant(state.world()).map_or(0, |at| (at - state.world().now) / 3600);
                 format!("{hours} hours pass")
@@ -441,6 +500,11 @@ impl Model for Machine {
             }
             Action::Overwrite(sink, token) => format!("a person puts token {token} into sink {sink}"),
             Action::CloseBreaker(who) => format!("a person closes the breaker of {}", name(who)),
+            Action::Trip(who) => format!("another token opens the breaker of {}", name(who)),
+            Action::Hold(true) => "a person puts a hold on the token".into(),
+            Action::Hold(false) => "a person releases the token".into(),
+            Action::Dies => format!("the provider ends token {}", state.world().current()),
+            Action::Confirms => format!("the gate confirms token {}", state.world().current()),
             Action::Arrives(place) => format!("late, this arrives: {}", shown_effect(state.world(), &state.world().late[place])),
         }
     }
@@ -480,16 +544,19 @@ impl Machine {
         }
         if rotator.veto {
             actions.push(Action::CloseBreaker(who));
+        } else if world.left.trips > 0 {
+            actions.push(Action::Trip(who));
         }
     }
 
-    fn compares(&self) -> bool {
-        self.mutant.is_none_or(Mutant::compares)
+    fn compares(&self, effect: &Effect) -> bool {
+        self.mutant.is_none_or(|mutant| mutant.compares(effect))
     }
 
     fn edit(&self, world: &mut World, slot: SlotId) {
         world.left.edits -= 1;
         world.edits += 1;
+        world.edited_just_now = true;
         // What a person displaces is the person's business from then on.
         let displaced = world.current();
         world.tokens[usize::from(displaced)].from = None;
@@ -525,7 +592,11 @@ impl Machine {
         match effect {
             Effect::Refresh { rotation, attempt, base } => {
                 let came = deed.refresh(world, (rotation, *attempt), *base, outcome);
+                let came = self.mutant.map_or_else(|| came.clone(), |mutant| mutant.came(&came));
                 rotator.refreshed(world, rotation, *attempt, *base, came);
+                if self.mutant == Some(Mutant::Unsealed) {
+                    rotator.spool = None;
+                }
             }
             Effect::Revoke { victim, .. } => {
                 if outcome == Outcome::Done {
@@ -547,12 +618,15 @@ impl Machine {
 
     fn write(&self, world: &mut World, rotator: &mut Rotator, effect: &Effect, outcome: Outcome, deed: &mut Deed) {
         let arrives = matches!(outcome, Outcome::Done | Outcome::LostDone | Outcome::Twice);
-        let written = if arrives { deed.write(world, effect, Some(rotator), self.compares()) } else { Written::Done };
+        let written = if arrives { deed.write(world, effect, Some(rotator), self.compares(effect)) } else { Written::Done };
         if matches!(outcome, Outcome::Late | Outcome::Twice) {
             world.late.push(effect.clone());
             world.late.sort_by_key(|effect| format!("{effect:?}"));
         }
         match (outcome, written) {
+            (Outcome::LostNot | Outcome::LostDone, _) if self.mutant.is_some_and(|mutant| mutant.trusts(effect)) => {
+                rotator.done(world, effect)
+            }
             (Outcome::Done | Outcome::Twice, Written::Done) => rotator.done(world, effect),
             (Outcome::Done | Outcome::Twice, Written::Conflict) => rotator.failed(effect, conflict()),
             (Outcome::NotDone, _) => rotator.failed(effect, conflict()),

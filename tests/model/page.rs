@@ -25,6 +25,10 @@ impl Row {
             (left.same, "same string"),
             (left.unfit, "unfit token"),
             (left.lies, "revoke without effect"),
+            (left.deaths, "token ended by the provider"),
+            (left.trips, "opened breaker"),
+            (left.holds, "hold"),
+            (u8::from(named.setting.gate), "gate that confirms when it likes"),
         ];
         let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let may: Vec<String> = may.iter().filter(|(count, _)| *count > 0).map(|(count, what)| plural(usize::from(*count), what)).collect();
@@ -50,8 +54,7 @@ impl Row {
         let mut page = String::new();
         file.read_to_string(&mut page).unwrap();
         let row = page.lines().find(|line| line.starts_with(&self.start)).unwrap_or_else(|| panic!("no row {} on the page", self.start));
-        #[expect(clippy::disallowed_methods, reason = "a test is told by the environment to write what it compares with")]
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        if asked_to_write() {
             let page = page.replace(row, &self.whole);
             file.set_len(0).unwrap();
             file.rewind().unwrap();
@@ -59,6 +62,25 @@ impl Row {
         }
         assert_eq!(row, self.whole, "docs/proof.md says something else; UPDATE_GOLDEN=1 writes it anew");
     }
+}
+
+/// A page is this text. With `UPDATE_GOLDEN=1` it becomes it.
+pub(crate) fn is_the_page(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    let mut page = String::new();
+    file.read_to_string(&mut page).unwrap();
+    if asked_to_write() && page != text {
+        file.set_len(0).unwrap();
+        file.rewind().unwrap();
+        return file.write_all(text.as_bytes()).unwrap();
+    }
+    assert!(page == text, "{name} says something else; UPDATE_GOLDEN=1 writes it anew:\n{text}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is told by the environment to write what it compares with")]
+fn asked_to_write() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
 }
 
 fn thousands(count: usize) -> String {

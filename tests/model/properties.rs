@@ -14,6 +14,8 @@ use crate::world::{CACHE, Number, World, Written};
 #[derive(Debug, Default)]
 pub(crate) struct Deed {
     pub(crate) broke: Option<String>,
+    /// It had been decided on before the process stood still.
+    pub(crate) late: bool,
 }
 
 impl Deed {
@@ -31,15 +33,26 @@ impl Deed {
         let knew = by.is_none_or(|by| by.edits_seen.iter().all(|seen| *seen == world.edits));
         if let Effect::Revoke { victim, caller, gate } = effect {
             self.demand(gate.is_open() && victim.fingerprint != *caller, || "I3: a revoke past a closed gate".into());
-            self.revoke(world, victim.fingerprint, *caller, knew && by.is_some());
+            // For a revoke only an edit that is younger than its evidence may be is an excuse.
+            let knew = by.is_some() && (knew || !(self.late || world.edited_just_now));
+            self.demand(!knew || by.is_none_or(|by| !by.veto) || self.late, || "I3: a revoke while the breaker is open".into());
+            self.demand(!knew || world.gate.is_none_or(|confirmed| confirmed == Some(world.current())), || {
+                "I3: a revoke before the gate has confirmed".into()
+            });
+            self.demand(!knew || world.entry.record.hold.is_none(), || "I3: a revoke while a person holds the token".into());
+            // What the provider ends by itself after it was looked at cannot be known.
+            let lived = by.and_then(|by| by.evidence.look(*caller)).is_some_and(|seen| seen.value.introspection.valid);
+            self.revoke(world, victim.fingerprint, *caller, knew, lived);
         }
         if let Effect::Promote { token, .. } | Effect::PublishSink { token, .. } = effect {
             let number = world.number(*token);
-            let dead = world.tokens[usize::from(number)].dead;
+            let revoked = world.tokens[usize::from(number)].revoked;
             let again = matches!(effect, Effect::Promote { to, .. } if on_its_way_out(world, to, *token)) && world.lives(old);
+            // A request that was on its way before that is nobody's decision any more.
+            let again = again && by.is_some() && !self.late;
             let written = world.write(effect, compare);
             let done = written == Written::Done;
-            self.demand(!(done && dead && knew), || format!("I1: revoked token {number} was put before consumers"));
+            self.demand(!(done && revoked), || format!("I1: revoked token {number} was put before consumers"));
             self.demand(!(done && again && old != number), || format!("I7: token {number} is on its way out and is promoted"));
             return written;
         }
@@ -53,7 +66,7 @@ impl Deed {
         written
     }
 
-    fn revoke(&mut self, world: &mut World, victim: Fingerprint, caller: Fingerprint, knew: bool) {
+    fn revoke(&mut self, world: &mut World, victim: Fingerprint, caller: Fingerprint, knew: bool, lived: bool) {
         let (number, calling) = (world.number(victim), world.number(caller));
         if !world.lives(number) {
             return;
@@ -64,8 +77,8 @@ impl Deed {
         self.demand(!(read.is_some_and(|ago| ago < CACHE) && knew), || {
             format!("I3: token {number} is revoked {} hours after consumers could read it", read.unwrap_or(0) / 3600)
         });
-        self.demand(!knew || world.lives(calling), || format!("I3: a dead token calls for the revoke of token {number}"));
-        self.demand(!knew || (world.current() != number && world.lives(world.current())), || {
+        self.demand(!knew || lived || world.lives(calling), || format!("I3: a dead token calls for the revoke of token {number}"));
+        self.demand(!knew || (world.current() != number && (lived || world.lives(world.current()))), || {
             format!("I4: token {number} is the last one that lives")
         });
         self.demand(!knew || says_revoking(&world.entry.record, victim), || {
@@ -188,11 +201,13 @@ fn accounted(record: &Record, (rotation, attempt): &(String, u32), ends: i64) ->
 /// A rotator waits, everything is in order, and nothing is left over but what must wait for another rotation.
 pub(crate) fn at_rest(world: &World, rotator: &Rotator) -> bool {
     let record = &world.entry.record;
+    // What lost its last label, because people moved the labels twice in a row, can only end by itself.
+    let gone = |slot: &SlotId| !world.entry.slots.contains_key(slot);
     let waiting = |retiree: &evertoken::rotation::record::Retiree| {
-        retiree.why == RetireeKind::Left || retiree.staged_against.as_ref() == Some(&world.entry.current)
+        retiree.why == RetireeKind::Left || retiree.staged_against.as_ref() == Some(&world.entry.current) || gone(&retiree.slot)
     };
     rotator.evidence.captured.is_none()
-        && record.rotation.is_none()
+        && record.rotation.as_ref().is_none_or(|rotation| rotation.stage == Stage::Published && gone(&rotation.base.slot))
         && record.retirees.iter().all(waiting)
         && world.lives(world.current())
         && world.number(record.current.fingerprint) == world.current()

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use evertoken::rotation::evidence::{
-    Attempt, AttemptState, Called, Captured, Channel, Content, Evidence, Looked, Presence, RevokeTry, StoreEvidence, Trouble,
+    Attempt, AttemptState, Called, Captured, Channel, Content, Evidence, GateEvidence, Looked, Presence, RevokeTry, StoreEvidence, Trouble,
 };
 use evertoken::rotation::fault::{Certainty, Fault, FaultClass};
 use evertoken::rotation::plan::{CommitKind, Effect, Look};
@@ -34,6 +34,8 @@ pub(crate) enum Pass {
     Seconds,
     /// Eleven minutes.
     Minutes,
+    /// An hour: nothing to a window.
+    Hour,
     /// Hours and days: the provider's clock moves too.
     Long,
 }
@@ -96,7 +98,9 @@ impl Rotator {
             evidence.captured = Some(Captured { rotation: rotation.clone(), attempt: *attempt, token: Ok(*token), sealed: true });
             evidence.held.insert(*token);
         }
-        Self { life: Life::Runs, evidence, spool, veto, edits_seen: vec![0; sinks.len() + 1] }
+        let mut rotator = Self { life: Life::Runs, evidence, spool, veto, edits_seen: vec![0; sinks.len() + 1] };
+        rotator.confirmed(world);
+        rotator
     }
 
     /// Ends: memory goes, the host's disk stays.
@@ -373,6 +377,16 @@ impl Rotator {
         normalise(evidence);
     }
 
+    /// What the gate says.
+    pub(crate) fn confirmed(&mut self, world: &World) {
+        if self.life == Life::Ended {
+            return;
+        }
+        let gate =
+            world.gate.map(|confirmed| GateEvidence { name: "gate".into(), confirmed: confirmed.map(fingerprint), detail: String::new() });
+        self.evidence.gates = gate.into_iter().collect();
+    }
+
     /// Time passes.
     pub(crate) fn ages(&mut self, world: &World, pass: Pass) {
         if self.life == Life::Ended {
@@ -386,7 +400,7 @@ impl Rotator {
             (Pass::Seconds, 0) => 1,
             (Pass::Seconds, 1) | (Pass::Minutes, 0..=2) => 2,
             (Pass::Seconds, age) => age,
-            (Pass::Minutes | Pass::Long, _) => 3,
+            (Pass::Minutes | Pass::Hour | Pass::Long, _) => 3,
         });
     }
 

@@ -9,15 +9,29 @@ pub(crate) struct Named {
     pub(crate) setting: Setting,
 }
 
-const NONE: Budget =
-    Budget { crashes: 0, lost: 0, failures: 0, late: 0, stalls: 0, edits: 0, sink_edits: 0, same: 0, unfit: 0, lies: 0, rotations: 1 };
+pub(crate) const NONE: Budget = Budget {
+    crashes: 0,
+    lost: 0,
+    failures: 0,
+    late: 0,
+    stalls: 0,
+    edits: 0,
+    sink_edits: 0,
+    same: 0,
+    unfit: 0,
+    lies: 0,
+    deaths: 0,
+    trips: 0,
+    holds: 0,
+    rotations: 1,
+};
 
 const fn one(name: &'static str, sinks: usize, left: Budget) -> Named {
-    Named { name, setting: Setting { rotators: 1, sinks, left } }
+    Named { name, setting: Setting { rotators: 1, sinks, gate: false, left } }
 }
 
 const fn two(name: &'static str, sinks: usize, left: Budget) -> Named {
-    Named { name, setting: Setting { rotators: 2, sinks, left } }
+    Named { name, setting: Setting { rotators: 2, sinks, gate: false, left } }
 }
 
 /// Explored with every run of the tests.
@@ -29,6 +43,8 @@ pub(crate) const SMALL: &[Named] = &[
     one("sinks", 2, Budget { sink_edits: 1, ..NONE }),
     one("whims", 1, Budget { same: 1, unfit: 1, lies: 1, rotations: 2, ..NONE }),
     two("two", 1, NONE),
+    one("vetoes", 1, Budget { deaths: 1, trips: 1, holds: 1, ..NONE }),
+    Named { name: "gate", setting: Setting { rotators: 1, sinks: 1, gate: true, left: NONE } },
 ];
 
 /// Explored on demand.

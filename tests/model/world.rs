@@ -15,7 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Provider time zero: the birth of the first token.
 const BIRTH: Timestamp = Timestamp::constant(1_800_000_000, 0);
-pub(crate) const DAY: i64 = 86_400;
+pub(crate) const HOUR: i64 = 3_600;
+pub(crate) const DAY: i64 = 24 * HOUR;
 pub(crate) const LIFE: i64 = 60 * DAY;
 pub(crate) const WINDOW: i64 = DAY;
 /// How long a consumer may hold what it read.
@@ -53,6 +54,10 @@ pub(crate) struct World {
     pub(crate) left: Budget,
     /// Edits by people so far.
     pub(crate) edits: u8,
+    /// A person's last edit was within the age that evidence for a revoke may have.
+    pub(crate) edited_just_now: bool,
+    /// The token that the acknowledgement gate has confirmed, where there is one.
+    pub(crate) gate: Option<Option<Number>>,
     /// A person's last edit that no rotator has seen yet.
     pub(crate) unseen_edit: bool,
     /// Committed intents: rotation, attempt, and whether a mint was sent for it.
@@ -65,6 +70,8 @@ pub(crate) struct Minted {
     pub(crate) issued: i64,
     pub(crate) ends: i64,
     pub(crate) dead: bool,
+    /// It is dead by a rotator's revoke.
+    pub(crate) revoked: bool,
     pub(crate) fit: bool,
     /// The intent that it was minted for; a person's token has none.
     pub(crate) from: Option<(String, u32)>,
@@ -122,6 +129,12 @@ pub(crate) struct Budget {
     pub(crate) unfit: u8,
     /// Revokes that say success and do nothing.
     pub(crate) lies: u8,
+    /// Current tokens that the provider ends by itself.
+    pub(crate) deaths: u8,
+    /// Breakers that another token opens.
+    pub(crate) trips: u8,
+    /// Holds that a person puts on the token.
+    pub(crate) holds: u8,
     /// Rotations that fall due.
     pub(crate) rotations: u8,
 }
@@ -135,10 +148,19 @@ pub(crate) enum Written {
 
 impl World {
     /// A token at the middle of its life, current and in every sink, adopted, and due.
-    pub(crate) fn new(sinks: usize, left: Budget) -> Self {
+    pub(crate) fn new(sinks: usize, gate: bool, left: Budget) -> Self {
         let now = LIFE / 2;
-        let first =
-            Minted { issued: 0, ends: LIFE, dead: false, fit: true, from: None, received: false, was_current: true, read: Some(now) };
+        let first = Minted {
+            issued: 0,
+            ends: LIFE,
+            dead: false,
+            revoked: false,
+            fit: true,
+            from: None,
+            received: false,
+            was_current: true,
+            read: Some(now),
+        };
         let slot = SlotId::new("first");
         let known = Known {
             slot: slot.clone(),
@@ -165,6 +187,8 @@ impl World {
             late: Vec::new(),
             left: Budget { rotations: left.rotations.saturating_sub(1), ..left },
             edits: 0,
+            edited_just_now: false,
+            gate: gate.then_some(None),
             unseen_edit: false,
             intents: Vec::new(),
         }
@@ -199,7 +223,7 @@ impl World {
 
     pub(crate) fn mint(&mut self, from: Option<(String, u32)>, fit: bool) -> Number {
         let (issued, ends) = (self.now, self.now + LIFE);
-        self.tokens.push(Minted { issued, ends, dead: false, fit, received: false, from, was_current: false, read: None });
+        self.tokens.push(Minted { issued, ends, dead: false, revoked: false, fit, received: false, from, was_current: false, read: None });
         Number::try_from(self.tokens.len() - 1).unwrap()
     }
 
@@ -270,7 +294,11 @@ impl World {
                 };
                 self.collect();
             }
-            Effect::Revoke { victim, .. } => self.token_mut(victim.fingerprint).dead = true,
+            Effect::Revoke { victim, .. } => {
+                let token = self.token_mut(victim.fingerprint);
+                token.revoked |= !token.dead;
+                token.dead = true;
+            }
             Effect::ProveBeside | Effect::Refresh { .. } | Effect::DropCaptured | Effect::OpenBreaker { .. } => {}
         }
         Written::Done

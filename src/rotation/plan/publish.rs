@@ -3,7 +3,7 @@
 use super::super::evidence::{Evidence, SinkEvidence};
 use super::super::fault::FaultClass;
 use super::super::record::{Known, Published, Record, Retiree, RetireeKind, Stage};
-use super::super::revoke_gate::victim;
+use super::super::revoke_gate::{fresh_since, victim};
 use super::super::schedule::scaled;
 use super::super::slot::SlotId;
 use super::super::time::{Boot, whole};
@@ -69,8 +69,20 @@ pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
     subject.commit(next, CommitKind::Published, format!("token {} is in {places} since {}", subject.token, whole(date)))
 }
 
+/// From when on a sink must have been read: since the entry was; before a revoke since the second look began, which looks at the sinks
+/// first and at the entry last.
+fn read_since(subject: &Subject<'_>) -> Boot {
+    let Subject { evidence, store, record, .. } = *subject;
+    let from = super::retire::second_look(subject);
+    if victim(record, subject.slot).is_some_and(|victim| victim.revoking) && evidence.clock.boot >= from {
+        from.max(fresh_since(evidence, record))
+    } else {
+        store.current_asked
+    }
+}
+
 /// When the last sink was read.
-fn last_read(evidence: &Evidence) -> Boot {
+pub(super) fn last_read(evidence: &Evidence) -> Boot {
     evidence.sinks.iter().filter_map(|sink| sink.read.seen.as_ref()).map(|seen| seen.asked).max().unwrap_or(Boot::ZERO)
 }
 
@@ -140,7 +152,8 @@ fn ensure_sink(subject: &Subject<'_>, sink: &SinkEvidence) -> Settled {
     let equal = |held: &Option<(SlotId, Content)>| held.as_ref().map(|(_, content)| content.payload()) == Some(subject.content.payload());
     // That a place is right, or is wrong again, is said of what was read after the entry. One that is yet to be written may have been
     // read before: the write compares.
-    let since = if proven || sink.read.value().is_none_or(equal) { store.current_asked } else { Boot::ZERO };
+    let restarts = proven && (record.rotation.is_some() || !record.retirees.is_empty());
+    let since = if restarts || sink.read.value().is_none_or(equal) { read_since(subject) } else { Boot::ZERO };
     let held = ask(evidence, life, Some(&sink.read), since, Look::Sink(sink.name.clone()))?;
     if equal(held) {
         return Ok(());
@@ -150,7 +163,7 @@ fn ensure_sink(subject: &Subject<'_>, sink: &SinkEvidence) -> Settled {
     }
     // Whoever reads this place has not had the new token all along: the window has to start anew. That is committed before the
     // place is written, so that a crash between the two cannot shorten the window.
-    if proven && (record.rotation.is_some() || !record.retirees.is_empty()) {
+    if restarts {
         let mut next = subject.next_record();
         start_window_anew(&mut next);
         return subject.commit(

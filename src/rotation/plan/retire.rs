@@ -126,16 +126,23 @@ fn held(name: &'static str, value: &str, business_integration: bool) -> Reason {
     }
 }
 
+/// When everything is looked at once more, after the record said that a token may be revoked.
+pub(super) fn second_look(subject: &Subject<'_>) -> Boot {
+    let Subject { policy, store, life, .. } = *subject;
+    store.record_seen.plus(policy.tick.min(fitted(policy.window, life) / 8))
+}
+
 /// The tombstone stands: one more full look later, the gate decides.
 fn revoke(subject: &Subject<'_>, victim: &Victim, tries: u32) -> Settled<Option<Pending>> {
-    let Subject { evidence, policy, store, record, life, .. } = *subject;
-    let settle = policy.tick.min(fitted(policy.window, life) / 8);
-    let from = store.record_seen.plus(settle);
+    let Subject { evidence, policy, record, life, .. } = *subject;
+    let from = second_look(subject);
     if evidence.clock.boot < from {
         return Ok(Some(Pending { until: from, why: Reason::calm("revoking", "everything is looked at once more before the revoke") }));
     }
     let since = fresh_since(evidence, record).max(from);
-    ask(evidence, life, Some(&evidence.store), since, Look::Store)?;
+    // The record comes after the sinks: whoever repairs one says so in the record first, so that a sink that was found right because it
+    // was just repaired is not taken for one that was right all along.
+    ask(evidence, life, Some(&evidence.store), since.max(super::publish::last_read(evidence)), Look::Store)?;
     let known = evidence.looks.get(&victim.fingerprint);
     if !evidence.held.contains(&victim.fingerprint) {
         let content = ask(evidence, life, evidence.slots.get(&victim.slot), since, Look::Slot(victim.slot.clone()))?;

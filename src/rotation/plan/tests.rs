@@ -314,13 +314,36 @@ fn asking_twice_gives_one_answer() {
 #[test]
 fn a_sink_is_written_only_after_the_entry_was_looked_at_once_more() {
     // Since the entry was looked at another rotator may have promoted: what the sink holds then is newer than what we would write.
-    let mut evidence = evidence(&Record { current: young("old"), ..record() });
-    store(&mut evidence).current_asked = boot().plus(-SignedDuration::from_secs(1));
-    evidence.sinks[0].read = seen(Some((SlotId::new("sink"), content(Fingerprint::of("new")))));
-    assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Current));
-    store(&mut evidence).current_asked = boot();
-    let step = plan(&evidence, &policy());
-    assert!(matches!(&step, Step::Do(Effect::PublishSink { expected: Some(_), .. })), "{step:?}");
+    let written = super::super::record::Published { fingerprint: Fingerprint::of("old"), at: NOW };
+    for published in [None, Some(written)] {
+        let mut evidence = evidence(&Record { current: young("old"), published, ..record() });
+        store(&mut evidence).current_asked = boot().plus(-SignedDuration::from_secs(2));
+        evidence.sinks[0].read = seen(Some((SlotId::new("sink"), content(Fingerprint::of("new")))));
+        evidence.sinks[0].read.seen.as_mut().unwrap().asked = boot().plus(-SignedDuration::from_secs(1));
+        assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Current));
+        store(&mut evidence).current_asked = boot();
+        let step = plan(&evidence, &policy());
+        assert!(matches!(&step, Step::Do(Effect::PublishSink { expected: Some(_), .. })), "{step:?}");
+    }
+}
+
+#[test]
+fn before_a_revoke_the_record_is_looked_at_after_the_sinks() {
+    // Another rotator that repairs a sink says so in the record first: who reads the sink after that must not trust an older record.
+    let mut evidence = evidence(&revoking());
+    let ago = |seconds| boot().plus(-SignedDuration::from_secs(seconds));
+    store(&mut evidence).record_seen = ago(3_000);
+    store(&mut evidence).retiring.push(rotation(Stage::Revoking).base.slot);
+    evidence.held.insert(Fingerprint::of("old"));
+    evidence.looks.insert(Fingerprint::of("old"), seen(looked(&known("old"))));
+    let current = evidence.record().unwrap().current.fingerprint;
+    evidence.looks.insert(current, seen(looked(&young("new"))));
+    evidence.store.seen.as_mut().unwrap().asked = ago(2);
+    evidence.sinks[0].read.seen.as_mut().unwrap().asked = ago(1);
+    assert_eq!(plan(&evidence, &policy()), Step::Look(Look::Store));
+    evidence.store.seen.as_mut().unwrap().asked = ago(1);
+    store(&mut evidence).current_asked = ago(1);
+    assert!(matches!(plan(&evidence, &policy()), Step::Do(Effect::Revoke { .. })), "{:?}", plan(&evidence, &policy()));
 }
 
 #[test]
