@@ -65,6 +65,7 @@ fn effort() -> u64 {
 #[cfg(test)]
 fn fuzz(name: &str, executions: u64, corpus: &[Vec<u8>], mut target: impl FnMut(&[u8])) {
     let mut dice = Dice(effort() ^ name.bytes().fold(0, |seed, byte| seed * 31 + u64::from(byte)));
+    assert!(on_the_page(name, executions), "docs/proof.md does not say that {name} has {executions} executions");
     let executions = executions * effort();
     let mut tried = |bytes: &[u8]| {
         if let Err(fault) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
@@ -77,6 +78,13 @@ fn fuzz(name: &str, executions: u64, corpus: &[Vec<u8>], mut target: impl FnMut(
         tried(&dice.mutate(corpus));
     }
     println!("fuzz {name}: {} executions", executions + corpus.len() as u64);
+}
+
+/// Whether docs/proof.md states this number for this target.
+fn on_the_page(name: &str, executions: u64) -> bool {
+    let page = include_str!("../docs/proof.md");
+    let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_default();
+    row.rsplit('|').nth(1).is_some_and(|count| count.trim().replace(',', "") == executions.to_string())
 }
 
 fn silent(said: &str) {

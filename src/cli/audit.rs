@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::layout::{TableOptions, instant, plain, thousands, wrapped};
-use super::session::load;
+use super::session::settled;
 use super::terminal::Progress;
 use super::{Exit, Failure, Output, chain, show, terminal};
 use crate::config::Environment;
@@ -12,7 +12,7 @@ use crate::ledger::{self, Audit, Demand, Finding, LedgerError};
 
 /// `evertoken audit verify`.
 pub(super) fn verify(config: &Path, demand: &Demand, output: Output) -> Result<Exit, Failure> {
-    let state_dir = load(config, &Environment::of_process())?.settings.daemon.state_dir;
+    let state_dir = settled(config, &Environment::of_process())?.daemon.state_dir;
     let mut progress = Progress::new();
     let audit = ledger::verify(&state_dir, demand, &mut |rows| {
         progress.say(&format!("{} rows read", thousands(rows)));

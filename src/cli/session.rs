@@ -26,6 +26,13 @@ pub(super) fn load(path: &Path, environment: &Environment) -> Result<Loaded, Fai
     config::load(path, environment).map_err(|error| Failure::usage(error.to_string()))
 }
 
+/// The settings as the daemon of this host has them: what neither the configuration nor this shell says lies where a unit has it.
+pub(super) fn settled(path: &Path, environment: &Environment) -> Result<Settings, Failure> {
+    let mut settings = load(path, environment)?.settings;
+    conventional::settle(&mut settings, environment, Path::new("/"));
+    Ok(settings)
+}
+
 /// A runtime as the daemon's: one thread.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()

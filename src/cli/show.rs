@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::session::{Alone, Purpose, Session, load, quiet_log, runtime};
-use super::{
-    Exit, Failure, Output, Show, TableOptions, chain, choice, conventional, explain as explained, history as told, status as shown,
-    terminal,
-};
+use super::session::{Alone, Purpose, Session, load, quiet_log, runtime, settled};
+use super::{Exit, Failure, Output, Show, TableOptions, chain, choice, explain as explained, history as told, status as shown, terminal};
 use crate::admin::Snapshot as _;
 use crate::app;
 use crate::config::{Environment, Settings};
@@ -16,7 +13,7 @@ use crate::daemon::control::client::status_at;
 use crate::daemon::run::Blueprint as _;
 use crate::daemon::snapshot::FleetSnapshot;
 use crate::daemon::wake::{Selector, matches};
-use crate::ledger::{self, History};
+use crate::ledger;
 use crate::rotation::health::{StatusDocument, TokenStatus};
 use crate::rotation::plan::Severity;
 
@@ -46,23 +43,15 @@ pub(super) fn explain(config: &Path, show: &Show) -> Result<Exit, Failure> {
 
 /// `evertoken history`: read from the ledger itself, whether a daemon runs or not.
 pub(super) fn history(config: &Path, tokens: &[String], rows: usize, output: Output) -> Result<Exit, Failure> {
-    let environment = Environment::of_process();
-    let mut settings = load(config, &environment)?.settings;
-    conventional::settle(&mut settings, &environment, Path::new("/"));
-    let read =
-        |token: Option<&str>, rows| ledger::read(&settings.daemon.state_dir, token, rows).map_err(|error| Failure::error(chain(&error)));
+    let settings = settled(config, &Environment::of_process())?;
+    let read = |wanted: &dyn Fn(&str) -> bool, rows| {
+        ledger::read_where(&settings.daemon.state_dir, wanted, rows).map_err(|error| Failure::error(chain(&error)))
+    };
     let history = if tokens.is_empty() {
-        read(None, rows)?
+        read(&|_| true, rows)?
     } else {
-        let mut whole = History::default();
-        for name in recorded(tokens, &settings, |name| Ok(!read(Some(name), 1)?.rows.is_empty()))? {
-            let History { rows, notes } = read(Some(&name), rows)?;
-            whole.rows.extend(rows);
-            whole.notes.extend(notes.into_iter().filter(|note| !whole.notes.contains(note)).collect::<Vec<_>>());
-        }
-        whole.rows.sort_by_key(|row| row.seq);
-        whole.rows.drain(..whole.rows.len().saturating_sub(rows));
-        whole
+        let names = recorded(tokens, &settings, |name| Ok(!read(&|token| token == name, 1)?.rows.is_empty()))?;
+        read(&|token| names.contains(token), rows)?
     };
     match output {
         Output::Table => terminal::say(&told::table(&history, &options())),

@@ -175,13 +175,24 @@ pub(super) const fn name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// Meta's tokens begin with `EAA` and are long; its app secrets are 32 hex digits; and what mixes letters and digits for long was drawn,
-/// not named.
+/// Whether a text could be a secret, so that it is not repeated.
 pub(super) fn looks_secret(text: &str) -> bool {
+    holds_drawn_word(text, 16)
+}
+
+/// Whether a text is refused where a name is wanted. Less than [`looks_secret`], since a name that is refused cannot be used at all, and
+/// AWS ends the names of its single sign-on roles in 16 hex digits.
+pub(super) fn passes_for_secret(text: &str) -> bool {
+    holds_drawn_word(text, 24)
+}
+
+/// Meta's tokens begin with `EAA` and are long; its app secrets are 32 hex digits; and what mixes letters and digits for so long was drawn,
+/// not named.
+fn holds_drawn_word(text: &str, mixed_for: usize) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
         let hex = word.len() >= 32 && word.chars().all(|c| c.is_ascii_hexdigit());
         let mixed = word.chars().any(|c| c.is_ascii_lowercase()) && word.chars().any(|c| c.is_ascii_digit());
-        hex || (word.starts_with("EAA") && word.len() >= 12) || word.len() >= 48 || (mixed && word.len() >= 16)
+        hex || (word.starts_with("EAA") && word.len() >= 12) || word.len() >= 48 || (mixed && word.len() >= mixed_for)
     })
 }
 
@@ -213,5 +224,8 @@ mod tests {
         for text in ["EAATESTTESTTEST", "123|0123456789abcdef0123456789abcdef", "a b", "s3cr3tcanary0123", &"word.".repeat(40)] {
             assert_eq!(shown(text, name_character), "the value", "{text}");
         }
+        let role = "AWSReservedSSO_AdministratorAccess_0123456789abcdef";
+        assert!(looks_secret(role) && !passes_for_secret(role), "it may be a profile's name");
+        assert!(passes_for_secret("s3cr3tcanary0123456789ab"));
     }
 }

@@ -18,12 +18,20 @@ pub struct History {
     pub notes: Vec<String>,
 }
 
-/// Reads the newest `limit` rows, of one token or of all. Changes nothing, so it may run beside the writer; files that were set
-/// aside are read as well.
+/// Reads the newest `limit` rows, of one token or of all.
+///
+/// # Errors
+/// As [`read_where`].
+pub fn read(state_dir: &Path, token: Option<&str>, limit: usize) -> Result<History, LedgerError> {
+    read_where(state_dir, &|name| token.is_none_or(|token| name == token), limit)
+}
+
+/// Reads the newest `limit` rows of the wanted tokens. Changes nothing, so it may run beside the writer; files that were set aside are
+/// read as well.
 ///
 /// # Errors
 /// [`LedgerError::Io`] when a file cannot be read at all. Damage is a note, a missing ledger is an empty one.
-pub fn read(state_dir: &Path, token: Option<&str>, limit: usize) -> Result<History, LedgerError> {
+pub fn read_where(state_dir: &Path, wanted: &dyn Fn(&str) -> bool, limit: usize) -> Result<History, LedgerError> {
     let dir = state_dir.join("ledger");
     let mut history = History::default();
     let months = match months(&dir) {
@@ -37,7 +45,7 @@ pub fn read(state_dir: &Path, token: Option<&str>, limit: usize) -> Result<Histo
         }
         let mut rows = Vec::new();
         for name in files_of(&dir, month)? {
-            read_file(&dir, &name, token, missing, &mut rows, &mut history.notes)?;
+            read_file(&dir, &name, wanted, missing, &mut rows, &mut history.notes)?;
         }
         newest(&mut rows, missing);
         history.rows.append(&mut rows);
@@ -49,7 +57,7 @@ pub fn read(state_dir: &Path, token: Option<&str>, limit: usize) -> Result<Histo
 fn read_file(
     dir: &Path,
     name: &str,
-    token: Option<&str>,
+    wanted: &dyn Fn(&str) -> bool,
     limit: usize,
     rows: &mut Vec<Row>,
     notes: &mut Vec<String>,
@@ -59,7 +67,7 @@ fn read_file(
     for line in Lines::of(File::open(&path).map_err(failed("open", &path))?) {
         let line = line.map_err(failed("read", &path))?;
         match serde_json::from_slice::<Row>(&line.bytes) {
-            Ok(row) if token.is_none_or(|token| row.token == token) => rows.push(row),
+            Ok(row) if wanted(&row.token) => rows.push(row),
             Ok(_) => (),
             Err(_unreadable) => unreadable = unreadable.saturating_add(1),
         }

@@ -31,7 +31,7 @@ mod tail;
 
 pub use audit::{Audit, Demand, Finding, verify};
 pub use chain::{ChainHash, NotAHash};
-pub use history::{History, read};
+pub use history::{History, read, read_where};
 pub use repair::Repair;
 pub use row::{Entry, Row, SCHEMA};
 

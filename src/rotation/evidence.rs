@@ -14,6 +14,10 @@ use super::slot::SlotId;
 use super::time::{Boot, Clock};
 use super::token::{Expiry, Fingerprint, Introspection};
 
+mod sinks;
+
+pub use sinks::SinkEvidence;
+
 /// Everything known about one token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
@@ -208,15 +212,6 @@ pub struct Called {
     pub outcome: Result<Option<String>, Fault>,
     /// The token belongs to Login for Business: it is bound to a client's business and never scheduled for revoke.
     pub business_integration: bool,
-}
-
-/// A place of the token beside its store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SinkEvidence {
-    /// Its configured name.
-    pub name: String,
-    /// What it holds: the slot and the content; `None` when it is empty.
-    pub read: Channel<Option<(SlotId, Content)>>,
 }
 
 /// A token that is held outside the store.

@@ -135,9 +135,8 @@ pub fn evaluate(evidence: &Evidence, policy: &Policy, record: &Record, victim: &
 }
 
 fn recorded(evidence: &Evidence, record: &Record, victim: &Victim, fresh: Boot) -> Conjunct {
-    let sinks_read = evidence.sinks.iter().filter_map(|sink| sink.read.seen.as_ref()).map(|seen| seen.asked).max();
     // A sink may have been repaired just before it was read; the record says so.
-    let seen = evidence.store.value_since(sinks_read.map_or(fresh, |read| read.max(fresh))).is_some();
+    let seen = evidence.store.value_since(evidence.sinks_read().map_or(fresh, |read| read.max(fresh))).is_some();
     Conjunct {
         name: "recorded",
         holds: seen && victim.revoking,

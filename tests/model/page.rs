@@ -30,7 +30,11 @@ impl Row {
             (left.holds, "hold"),
             (u8::from(named.setting.gate), "gate that confirms when it likes"),
         ];
-        let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let plural = |count: usize, what: &str| match what.split_once(" of ") {
+            _ if count == 1 => format!("{count} {what}"),
+            Some((head, rest)) => format!("{count} {head}s of {rest}"),
+            None => format!("{count} {what}s"),
+        };
         let may: Vec<String> = may.iter().filter(|(count, _)| *count > 0).map(|(count, what)| plural(usize::from(*count), what)).collect();
         let may = if may.is_empty() { "nothing".to_owned() } else { may.join(", ") };
         let setting = format!(

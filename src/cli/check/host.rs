@@ -81,11 +81,7 @@ pub(super) fn network(settings: &Settings) -> Section {
             section.warning(what(&error), "put the PEM file there, readable for evertoken's user, before it starts");
         }
         Err(error) => section.error(
-            what(&error).replacen(
-                "[network]: the file of certificate authorities",
-                &format!("[network] ca_file {}: it", path.display()),
-                1,
-            ),
+            format!("ca_file {}: {}", path.display(), what(&error)),
             "put certificates there in PEM form (-----BEGIN CERTIFICATE-----), or delete ca_file",
         ),
     }

@@ -31,7 +31,7 @@ pub(super) async fn look(place: &EntryRef, role: Role, store: Option<&dyn Secret
             // An empty sink is filled by the daemon, so it is no trouble of the kind that an empty store is: see [`sink`].
             let empty_sink = role == Role::Sink && looked.as_ref().is_ok_and(|looked| looked.current.is_none());
             for finding in findings.into_iter().filter(|finding| !(empty_sink && finding.severity == Severity::Warning)) {
-                let refused = Some(()).filter(|()| finding.severity == Severity::Error).and_then(|()| remedy_at_aws(&finding.what));
+                let refused = if finding.severity == Severity::Error { remedy_at_aws(&finding.what) } else { None };
                 section.take(finding.severity, format!("{place}: {}", finding.what), refused.unwrap_or(finding.remedy));
             }
             if let Err(fault) = &looked

@@ -6,7 +6,7 @@ use super::values;
 use crate::config::cursor::{Table, Value};
 use crate::config::draft::AppDraft;
 use crate::config::file::Syntax;
-use crate::config::mistake::{Wrong, looks_secret};
+use crate::config::mistake::{Wrong, passes_for_secret};
 use crate::config::secret_ref::{LocalSecret, SecretRef};
 use crate::config::settings::{App, AppToken};
 
@@ -84,7 +84,7 @@ fn secret_ref(value: Value<'_>, name: &str, known: &BTreeSet<String>) -> Option<
 
 fn variable(text: &str) -> Result<String, Wrong> {
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !text.is_empty() && text.chars().all(fine) && !text.starts_with(|c: char| c.is_ascii_digit()) && !looks_secret(text) {
+    if !text.is_empty() && text.chars().all(fine) && !text.starts_with(|c: char| c.is_ascii_digit()) && !passes_for_secret(text) {
         return Ok(text.to_owned());
     }
     Err(Wrong::new("the value is no name of a variable", "write its name, as in \"ACME_SECRET\""))
@@ -93,7 +93,7 @@ fn variable(text: &str) -> Result<String, Wrong> {
 /// systemd's rule: a file name.
 fn credential(text: &str) -> Result<String, Wrong> {
     let fine = |c: char| !c.is_control() && c != '/';
-    if (1..=255).contains(&text.len()) && text.chars().all(fine) && text != "." && text != ".." && !looks_secret(text) {
+    if (1..=255).contains(&text.len()) && text.chars().all(fine) && text != "." && text != ".." && !passes_for_secret(text) {
         return Ok(text.to_owned());
     }
     Err(Wrong::new("the value is no name of a credential", "write the name that LoadCredential= gives it"))

@@ -9,7 +9,7 @@ use super::values;
 use crate::config::cursor::{Table, Value, word};
 use crate::config::draft::{EntryDraft, Timing, TokenDraft};
 use crate::config::file::Syntax;
-use crate::config::mistake::{Wrong, looks_secret, name_character, shown};
+use crate::config::mistake::{Wrong, name_character, passes_for_secret, shown};
 use crate::config::settings::{Adopt, AppName, StoreName, TokenSettings};
 use crate::rotation::payload::PayloadRule;
 
@@ -146,7 +146,7 @@ fn scopes(value: &Value<'_>) -> Option<BTreeSet<String>> {
 
 fn scope(text: &str) -> Result<String, Wrong> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if !text.is_empty() && text.len() <= 128 && text.chars().all(fine) && !looks_secret(text) {
+    if !text.is_empty() && text.len() <= 128 && text.chars().all(fine) && !passes_for_secret(text) {
         return Ok(text.to_owned());
     }
     let form = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | ' ' | ',' | '.' | '-');
@@ -168,7 +168,9 @@ fn payload(value: Value<'_>, known: &BTreeSet<String>) -> Option<PayloadRule> {
     let mut table = value.table()?;
     let key = table.text("key", |text| match text {
         "" => Err(Wrong::new("the key is empty", "name the key of the JSON secret that holds the token")),
-        text if looks_secret(text) => Err(Wrong::new("the value looks like a secret, not like a key", "name the key that holds the token")),
+        text if passes_for_secret(text) => {
+            Err(Wrong::new("the value looks like a secret, not like a key", "name the key that holds the token"))
+        }
         text => Ok(PayloadRule::Key(text.to_owned())),
     });
     let template = table.text("template", |text| values::template(text).map(PayloadRule::Template));

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use reqwest::Url;
 
-use crate::config::mistake::{Wrong, looks_secret, may_show, name_character, shown};
+use crate::config::mistake::{Wrong, looks_secret, may_show, name_character, passes_for_secret, shown};
 
 /// A service that secrets are sent to: https, or http where the packets never leave the host.
 pub(super) fn service_url(text: &str) -> Result<Url, Wrong> {
@@ -145,7 +145,7 @@ pub(super) fn plain(text: &str) -> Result<String, Wrong> {
     if text.is_empty() || text.len() > 256 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Wrong::new("the value is empty, too long, or holds a blank", "write one word"));
     }
-    if looks_secret(text) {
+    if passes_for_secret(text) {
         return Err(Wrong::new("the value looks like a secret, not like a name", "write the name"));
     }
     Ok(text.to_owned())
@@ -186,7 +186,7 @@ pub(super) fn path(text: &str, folder: &Path) -> Result<PathBuf, Wrong> {
         return Err(Wrong::new("the path is empty or holds a NUL", "write an absolute path"));
     }
     // A path is told of later on, so what is none must not pass for one.
-    if looks_secret(text) && !text.contains('/') {
+    if passes_for_secret(text) && !text.contains('/') {
         return Err(Wrong::new("the value looks like a secret, not like a path", "write the path, as in ./NAME beside this file"));
     }
     Ok(absolute(&folder.join(text)))

@@ -11,11 +11,10 @@ pub(super) fn status(evidence: &Evidence) -> Vec<SinkStatus> {
         let in_sync = held.map(|held| held.map(|content| content.payload()) == wanted.map(|content| content.payload()));
         let other = held.flatten().and_then(|content| content.token()).filter(|_| in_sync == Some(false));
         let other = other.filter(|token| wanted.and_then(|content| content.token()) != Some(*token));
-        let trouble = sink.read.trouble.as_deref().or_else(|| evidence.effects.get(&format!("publish {}", sink.name)));
         SinkStatus {
             name: sink.name.clone(),
             in_sync,
-            last_error: trouble.map(|trouble| trouble.fault.what.clone()),
+            last_error: evidence.sink_trouble(sink).map(|trouble| trouble.fault.what.clone()),
             holds: other.map(|token| token.to_string()),
             holds_until: other.and_then(|token| evidence.ends(token)?.at()),
         }

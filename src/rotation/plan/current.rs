@@ -14,7 +14,7 @@ use super::super::token::{Fingerprint, Introspection};
 use super::super::verify::{adoptable, death};
 use super::{CommitKind, Effect, Look, Reason, Settled, Subject, act, ask, audit, hold, make_current, rotation_slots, start_window_anew};
 
-/// Writes by others within an hour after which the daemon steps aside.
+/// Writes by others, each seen at a look of its own, after which the daemon steps aside.
 const FOREIGN_EDITS_TOLERATED: usize = 3;
 
 /// A subject whose current token is the recorded one, or the one that this rotation promoted.

@@ -34,7 +34,7 @@ pub(super) fn ensure(subject: &Subject<'_>) -> Settled<Vec<Pending>> {
         return Ok(pending);
     }
     // The window starts with the Date of an answer that was asked for after the last place was read back.
-    let read_back = last_read(evidence).max(store.current_asked);
+    let read_back = evidence.sinks_read().unwrap_or(Boot::ZERO).max(store.current_asked);
     let looked = ask(evidence, life, evidence.looks.get(&subject.token), read_back, Look::Introspect(subject.token))?;
     if !looked.introspection.valid {
         return super::current::dead(subject);
@@ -81,11 +81,6 @@ fn read_since(subject: &Subject<'_>) -> Boot {
     }
 }
 
-/// When the last sink was read.
-pub(super) fn last_read(evidence: &Evidence) -> Boot {
-    evidence.sinks.iter().filter_map(|sink| sink.read.seen.as_ref()).map(|seen| seen.asked).max().unwrap_or(Boot::ZERO)
-}
-
 /// A sink's trouble, for people: what its readers have meanwhile, and what waits for it.
 fn of_sink(subject: &Subject<'_>, sink: &SinkEvidence, why: Reason) -> Reason {
     if why.severity == Severity::Calm {
@@ -94,7 +89,7 @@ fn of_sink(subject: &Subject<'_>, sink: &SinkEvidence, why: Reason) -> Reason {
     let Subject { evidence, record, .. } = *subject;
     let SinkEvidence { name, read } = sink;
     // What failed may also be the record that a write has to wait for.
-    let Some(trouble) = read.trouble.as_deref().or_else(|| evidence.effects.get(&format!("publish {name}"))) else { return why };
+    let Some(trouble) = evidence.sink_trouble(sink) else { return why };
     let held = match read.value() {
         None => "what its readers have is not known".to_owned(),
         Some(None) => "it holds nothing, so its readers find no token".to_owned(),

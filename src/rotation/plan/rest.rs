@@ -94,7 +94,7 @@ fn marks(subject: &Subject<'_>) -> Settled {
             return subject.commit(
                 next,
                 CommitKind::Accounted,
-                "the token that a person replaced is in no slot any more; it ends by itself",
+                "a token that is not ours to revoke is in no slot any more; it ends by itself",
             );
         }
     }

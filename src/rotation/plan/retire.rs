@@ -142,7 +142,7 @@ fn revoke(subject: &Subject<'_>, victim: &Victim, tries: u32) -> Settled<Option<
     let since = fresh_since(evidence, record).max(from);
     // The record comes after the sinks: whoever repairs one says so in the record first, so that a sink that was found right because it
     // was just repaired is not taken for one that was right all along.
-    ask(evidence, life, Some(&evidence.store), since.max(super::publish::last_read(evidence)), Look::Store)?;
+    ask(evidence, life, Some(&evidence.store), since.max(evidence.sinks_read().unwrap_or(Boot::ZERO)), Look::Store)?;
     let known = evidence.looks.get(&victim.fingerprint);
     if !evidence.held.contains(&victim.fingerprint) {
         let content = ask(evidence, life, evidence.slots.get(&victim.slot), since, Look::Slot(victim.slot.clone()))?;
